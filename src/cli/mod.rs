@@ -1,0 +1,318 @@
+//! EDGE: flags become a request, a request calls the core, the ui renders.
+
+mod go;
+mod key;
+mod passphrase;
+mod sif;
+mod sign;
+mod usage;
+mod verify;
+
+use crate::disk::{keyring, sif_file};
+use crate::ui::{self, Level, Ui};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use usage::command;
+
+/// Exit code of every FATAL line.
+const FATAL: u8 = 255;
+
+#[derive(Parser)]
+#[command(
+    name = "sigsif",
+    version,
+    about = "Sign and verify container images in the SIF format",
+    long_about = "Sign and verify container images in the SIF format, as 'singularity sign' and\n\
+                  'singularity verify' do, without Singularity or Apptainer.\n\n\
+                  Keys and keyrings are those of SingularityCE: ~/.singularity/sypgp.",
+    override_usage = "sigsif [global options...] <command>",
+    args_override_self = true,
+    infer_subcommands = false,
+    after_help = "Examples:\n  \
+                  $ sigsif key newpair\n  \
+                  $ sigsif sign image.sif\n  \
+                  $ sigsif verify image.sif\n  \
+                  $ sigsif verify --key signer.pub.pem image.sif"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct GlobalArgs {
+    /// print debugging information
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool", hide = false)]
+    debug: Option<bool>,
+    /// print additional information
+    #[arg(short, long)]
+    verbose: bool,
+    /// suppress informational messages
+    #[arg(short, long)]
+    quiet: bool,
+    /// only print errors
+    #[arg(short, long)]
+    silent: bool,
+    /// print without colour
+    #[arg(long)]
+    nocolor: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sign(sign::Args),
+    Verify(verify::Args),
+    Key(key::Args),
+    Sif(sif::Args),
+}
+
+/// Why a command failed, and how that is told.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// `FATAL:`, exit code 255; `detail` tells more on a line of its own.
+    Fatal {
+        text: String,
+        detail: Option<String>,
+    },
+    /// `ERROR:` and the exit code of the key group.
+    Failed { code: u8, text: String },
+    /// A wrong command line, or a failed `sif` command: exit code 1.
+    Usage(usage::Error),
+    /// Nothing more to print.
+    Quiet(u8),
+}
+
+impl Error {
+    fn fatal(text: impl ToString) -> Self {
+        Self::Fatal {
+            text: text.to_string(),
+            detail: None,
+        }
+    }
+}
+
+/// A sentence with the detail that the core has about it.
+struct Cause {
+    text: String,
+    detail: Option<String>,
+}
+
+impl From<sif_file::Error> for Cause {
+    fn from(error: sif_file::Error) -> Self {
+        Self {
+            text: error.to_string(),
+            detail: None,
+        }
+    }
+}
+
+impl From<crate::sif::Error> for Cause {
+    fn from(error: crate::sif::Error) -> Self {
+        Self {
+            text: error.to_string(),
+            detail: error.detail(),
+        }
+    }
+}
+
+impl Cause {
+    fn plain(text: impl ToString) -> Self {
+        Self {
+            text: text.to_string(),
+            detail: None,
+        }
+    }
+
+    fn fatal(self, prefix: &str) -> Error {
+        Error::Fatal {
+            text: format!("{prefix}{}", self.text),
+            detail: self.detail,
+        }
+    }
+}
+
+/// Runs the program and returns its exit code.
+pub fn run(args: Vec<OsString>) -> u8 {
+    match usage::parse(&args) {
+        Ok(cli) => {
+            let level = match level(&cli.global) {
+                Ok(level) => level,
+                Err(error) => return tell(&default_ui(), error),
+            };
+            let ui = Ui::new(level, !cli.global.nocolor, plain_environment());
+            match dispatch(&ui, cli.command) {
+                Ok(()) => 0,
+                Err(error) => tell(&ui, error),
+            }
+        }
+        Err(error) => tell(&default_ui(), error),
+    }
+}
+
+fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Sign(args) => sign::run(ui, args),
+        Command::Verify(args) => verify::run(ui, args),
+        Command::Key(args) => key::run(ui, args),
+        Command::Sif(args) => sif::run(ui, args),
+    }
+}
+
+fn tell(ui: &Ui, error: Error) -> u8 {
+    match error {
+        Error::Fatal { text, detail } => {
+            if let Some(detail) = detail {
+                ui.info(detail);
+            }
+            ui.fatal(text);
+            FATAL
+        }
+        Error::Failed { code, text } => {
+            ui.error(text);
+            code
+        }
+        Error::Usage(error) => error.tell(),
+        Error::Quiet(code) => code,
+    }
+}
+
+fn default_ui() -> Ui {
+    Ui::new(Level::Normal, true, plain_environment())
+}
+
+fn plain_environment() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+fn level(args: &GlobalArgs) -> Result<Level, Error> {
+    let debug = switch(args.debug, "debug", "DEBUG")?;
+    Ok(if debug {
+        Level::Debug
+    } else if args.verbose {
+        Level::Verbose
+    } else if args.quiet {
+        Level::Quiet
+    } else if args.silent {
+        Level::Silent
+    } else {
+        Level::Normal
+    })
+}
+
+/// Value of an environment variable that stands for a flag.
+///
+/// `SIGSIF_NAME` wins over `SINGULARITY_NAME`; blanks around are cut, and an
+/// empty value does not count.
+fn env_value(name: &str) -> Option<OsString> {
+    ["SIGSIF_", "SINGULARITY_"].into_iter().find_map(|prefix| {
+        let value = std::env::var_os(format!("{prefix}{name}"))?;
+        let trimmed = match value.to_str() {
+            Some(text) => OsString::from(text.trim()),
+            None => value,
+        };
+        (!trimmed.is_empty()).then_some(trimmed)
+    })
+}
+
+/// A switch from the command line, else from the environment, else off.
+fn switch(flag: Option<bool>, flag_name: &str, env_name: &str) -> Result<bool, Error> {
+    if let Some(value) = flag {
+        return Ok(value);
+    }
+    let Some(value) = env_value(env_name) else {
+        return Ok(false);
+    };
+    let value = value.to_string_lossy();
+    go::bool(&value).map_err(|reason| {
+        Error::fatal(format!(
+            "While parsing environment variables: while updating flags from environment: \n\
+             unable to set flag {flag_name} to value {value}: {reason}"
+        ))
+    })
+}
+
+/// Folder with the user's configuration.
+fn config_folder() -> PathBuf {
+    env_value("CONFIGDIR").map_or_else(
+        || {
+            let home = std::env::home_dir().filter(|home| home.is_absolute());
+            home.unwrap_or_else(|| PathBuf::from("/"))
+                .join(".singularity")
+        },
+        PathBuf::from,
+    )
+}
+
+/// Folder of the user's keyring.
+fn keyring_folder(flag: Option<PathBuf>) -> PathBuf {
+    flag.or_else(|| std::env::var_os("SIGSIF_KEYSDIR").map(PathBuf::from))
+        .or_else(|| std::env::var_os("SINGULARITY_SYPGPDIR").map(PathBuf::from))
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| config_folder().join("sypgp"))
+}
+
+/// The administrator's folder: that of packages, else that of source builds.
+fn global_keyring() -> keyring::GlobalKeyring {
+    let folder = std::env::var_os("SIGSIF_SYSCONFDIR")
+        .map(PathBuf::from)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| {
+            ["/etc/singularity", "/usr/local/etc/singularity"]
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|folder| folder.is_dir())
+                .unwrap_or_else(|| PathBuf::from("/etc/singularity"))
+        });
+    keyring::GlobalKeyring::new(&folder)
+}
+
+/// Seconds since 1970 by the clock of the machine.
+fn wall_clock() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|time| i64::try_from(time.as_secs()).ok())
+        .unwrap_or_default()
+}
+
+/// Time that is written into files: `SOURCE_DATE_EPOCH`, else the clock.
+fn signing_time() -> Result<i64, Error> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else {
+        return Ok(wall_clock());
+    };
+    let seconds = value.to_str().and_then(|text| text.parse::<i64>().ok());
+    // OpenPGP times are 32-bit numbers.
+    seconds
+        .filter(|seconds| u32::try_from(*seconds).is_ok())
+        .ok_or_else(|| {
+            Error::fatal(format!(
+                "SOURCE_DATE_EPOCH is '{}', must be seconds since 1970 below 4294967296",
+                value.to_string_lossy()
+            ))
+        })
+}
+
+/// Threads for hashing: one per core that this process may use.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Writes a result; a reader that went away ends the command quietly.
+fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
+    ui::result(text.as_ref()).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Error::Quiet(FATAL)
+        } else {
+            Error::fatal(format!(
+                "write /dev/stdout: {}",
+                crate::disk::errno_text(&error)
+            ))
+        }
+    })
+}

@@ -1,0 +1,142 @@
+//! `sif`: look at the objects of an image.
+
+use super::{Cause, Error, go, usage};
+use crate::disk::sif_file::{Access, SifFile};
+use crate::sif::{Backing, Descriptor, Image};
+use crate::ui::{Ui, text};
+use clap::Subcommand;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Faults that are told one by one.
+const TOLD: usize = 10;
+
+/// Manipulate Singularity Image Format (SIF) images
+#[derive(clap::Args)]
+#[command(
+    visible_alias = "siftool",
+    override_usage = "sigsif [global options...] sif <subcommand>"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Display global header
+    #[command(override_usage = "sigsif [global options...] sif header <sif_path>")]
+    Header {
+        /// path of the image
+        #[arg(value_name = "sif_path")]
+        args: Vec<OsString>,
+    },
+    /// List data objects
+    #[command(override_usage = "sigsif [global options...] sif list <sif_path>")]
+    List {
+        /// path of the image
+        #[arg(value_name = "sif_path")]
+        args: Vec<OsString>,
+    },
+    /// Display data object info
+    #[command(override_usage = "sigsif [global options...] sif info <id> <sif_path>")]
+    Info {
+        /// id of the object and path of the image
+        #[arg(value_name = "id> <sif_path")]
+        args: Vec<OsString>,
+    },
+    /// Dump data object
+    #[command(override_usage = "sigsif [global options...] sif dump <id> <sif_path>")]
+    Dump {
+        /// id of the object and path of the image
+        #[arg(value_name = "id> <sif_path")]
+        args: Vec<OsString>,
+    },
+}
+
+pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
+    let (name, args, with_id) = match args.command {
+        Command::Header { args } => ("header", args, false),
+        Command::List { args } => ("list", args, false),
+        Command::Info { args } => ("info", args, true),
+        Command::Dump { args } => ("dump", args, true),
+    };
+    let path = ["sif", name];
+    usage::exactly(&path, if with_id { 2 } else { 1 }, &args)?;
+    view(ui, name, &args).map_err(|failure| match failure {
+        Failure::Cause(cause) => Error::Usage(usage::failed(&path, cause.text, cause.detail)),
+        Failure::Output(error) => error,
+    })
+}
+
+enum Failure {
+    Cause(Cause),
+    Output(Error),
+}
+
+impl<T: Into<Cause>> From<T> for Failure {
+    fn from(cause: T) -> Self {
+        Self::Cause(cause.into())
+    }
+}
+
+fn view(ui: &Ui, name: &str, args: &[OsString]) -> Result<(), Failure> {
+    let plain = |text: String| Failure::Cause(Cause::plain(text));
+    let (id, path) = match args {
+        [id, path] => {
+            let id = go::decimal_uint32(&id.to_string_lossy())
+                .map_err(|reason| plain(format!("while converting id: {reason}")))?;
+            (Some(id), Path::new(path))
+        }
+        [path] => (None, Path::new(path)),
+        _ => (None, Path::new("")),
+    };
+    let file = SifFile::open(path, Access::Read)?;
+    let image = file.image()?;
+    let object = match id {
+        Some(id) => Some(image.object(id).map_err(|error| plain(error.to_string()))?),
+        None => None,
+    };
+    let output = match (name, object) {
+        ("dump", Some(object)) => return dump(&file, &image, object),
+        (_, Some(object)) => text::info(object).map_err(|error| plain(error.to_string()))?,
+        ("header", None) => text::header(&image),
+        _ => text::list(&image),
+    };
+    image.still_there()?;
+    super::print(output).map_err(Failure::Output)?;
+    tell_faults(ui, &image);
+    Ok(())
+}
+
+/// Copies the data in windows, so that memory stays small.
+fn dump(file: &SifFile, image: &Image<'_>, object: &Descriptor) -> Result<(), Failure> {
+    const WINDOW: usize = 1 << 20;
+    let (data, fault) = image.data_so_far(object);
+    let base = file.bytes().as_ptr().addr();
+    for window in data.chunks(WINDOW) {
+        super::print(window).map_err(Failure::Output)?;
+        let start = window.as_ptr().addr().saturating_sub(base);
+        file.release(start..start.saturating_add(window.len()));
+        image.still_there()?;
+    }
+    match fault {
+        None => Ok(()),
+        Some(fault) => Err(Failure::Cause(Cause {
+            text: "EOF".to_owned(),
+            detail: Some(fault.to_string()),
+        })),
+    }
+}
+
+/// A damaged image is shown as far as it is sound; the rest is told.
+fn tell_faults(ui: &Ui, image: &Image<'_>) {
+    let faults = image.faults();
+    for fault in faults.iter().take(TOLD) {
+        ui.warning(fault);
+    }
+    let more = faults.len().saturating_sub(TOLD);
+    if more > 0 {
+        ui.warning(format_args!("... and {more} more faults"));
+    }
+}

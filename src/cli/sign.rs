@@ -1,0 +1,274 @@
+//! `sign`: add signatures to an image.
+
+use super::passphrase::{self, Secret, Source};
+use super::{Cause, Error, go, usage};
+use crate::disk::files::{self, MAX_KEY_FILE};
+use crate::disk::keyring::{KeyringFolder, Purpose, Which};
+use crate::disk::sif_file::{Access, SifFile};
+use crate::disk::{errno_text, keyring};
+use crate::key::pem::PrivateKey;
+use crate::key::pgp::{Entity, Keyring, SecretState, SigningKey};
+use crate::scope::{Legacy, Selection};
+use crate::sign::{self, NativeSigner};
+use crate::ui::prompt::{Console, Prompt, Stream};
+use crate::ui::{self, Ui, text};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+const FAILED: &str = "failed to sign container: ";
+const NO_KEY: &str = "failed to load key material: ";
+
+/// Add digital signature(s) to an image
+///
+/// Adds one signature per object group of the image, or only for what
+/// --group-id and --sif-id name. Without --key the OpenPGP key comes from the
+/// local keyring. Nothing is written before every signature is made, and the
+/// image is whole at every moment.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "sigsif [global options...] sign [sign options...] <image path>",
+    after_help = "Examples:\n  \
+                  $ sigsif sign image.sif\n  \
+                  $ sigsif sign --keyidx 1 image.sif\n  \
+                  $ sigsif sign --key private.pem image.sif"
+)]
+pub(super) struct Args {
+    /// sign objects with the specified group ID
+    #[arg(short, long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true)]
+    group_id: Option<u32>,
+    #[arg(long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true, hide = true)]
+    groupid: Option<u32>,
+    /// sign object with the specified ID
+    #[arg(short = 'i', long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true)]
+    sif_id: Option<u32>,
+    #[arg(long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true, hide = true)]
+    id: Option<u32>,
+    #[arg(short, long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    all: Option<bool>,
+    /// path to the private key file (PEM)
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    key: Option<PathBuf>,
+    /// PGP private key to use (index from 'key list --secret')
+    #[arg(short, long, value_name = "int", value_parser = go::int, allow_hyphen_values = true)]
+    keyidx: Option<i64>,
+    /// path of the local keyring folder
+    #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
+    keysdir: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: Source,
+    /// path of the image
+    #[arg(value_name = "image path")]
+    image: Vec<OsString>,
+}
+
+pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
+    usage::exactly(&["sign"], 1, &args.image)?;
+    let path = PathBuf::from(args.image.first().cloned().unwrap_or_default());
+    tell_deprecated(args.groupid, "groupid", "use '--group-id'");
+    tell_deprecated(args.id, "id", "use '--sif-id'");
+    tell_deprecated(args.all, "all", "now the default behavior");
+    let key = args
+        .key
+        .clone()
+        .or_else(|| super::env_value("SIGN_KEY").map(PathBuf::from));
+    match &key {
+        Some(key) => ui.info(format_args!(
+            "Signing image with key material from '{}'",
+            key.display()
+        )),
+        None => ui.info("Signing image with PGP key material"),
+    }
+    let selection = Selection {
+        groups: args.groupid.or(args.group_id).into_iter().collect(),
+        objects: args.id.or(args.sif_id).into_iter().collect(),
+        legacy: Legacy::No,
+    };
+    let now = super::signing_time()?;
+    // Faults of the file come before questions about keys.
+    require_signable(&path, &selection).map_err(|cause| cause.fatal(FAILED))?;
+    let mut prompt = Console;
+    match key {
+        Some(key) => {
+            let key = load_private_key(&key, &args.passphrase, &mut prompt)?;
+            sign(&path, &NativeSigner::Dsse(&[&key]), &selection, now)
+        }
+        None => {
+            let key = choose_pgp_key(ui, &args, &mut prompt)?;
+            let signer = NativeSigner::Pgp {
+                key: &key,
+                salt: true,
+            };
+            sign(&path, &signer, &selection, now)
+        }
+    }
+    .map_err(|cause| cause.fatal(FAILED))?;
+    ui.info(format_args!(
+        "Signature created and applied to image '{}'",
+        path.display()
+    ));
+    Ok(())
+}
+
+pub(super) fn tell_deprecated<T>(flag: Option<T>, name: &str, hint: &str) {
+    if flag.is_some() {
+        ui::note(format_args!("Flag --{name} has been deprecated, {hint}"));
+    }
+}
+
+fn require_signable(path: &Path, selection: &Selection) -> Result<(), Cause> {
+    let file = SifFile::open(path, Access::Write)?;
+    let image = file.image()?;
+    sign::plan(&image, selection).map_err(cause)?;
+    Ok(image.still_there()?)
+}
+
+fn sign(
+    path: &Path,
+    signer: &NativeSigner<'_>,
+    selection: &Selection,
+    now: i64,
+) -> Result<(), Cause> {
+    let file = SifFile::open(path, Access::Locked)?;
+    let patch = {
+        let image = file.image()?;
+        sign::native(&image, signer, selection, now, super::threads()).map_err(cause)?
+    };
+    Ok(file.apply(&patch)?)
+}
+
+fn cause(error: sign::Error) -> Cause {
+    Cause::plain(error)
+}
+
+fn load_private_key(
+    path: &Path,
+    source: &Source,
+    prompt: &mut dyn Prompt,
+) -> Result<PrivateKey, Error> {
+    let fail = passphrase::fatal(NO_KEY);
+    let pem = files::read(path, MAX_KEY_FILE)
+        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    let locked = PrivateKey::needs_password(&pem).map_err(|e| fail(e.to_string()))?;
+    let password = if locked {
+        Some(pem_password(source, prompt).map_err(&fail)?)
+    } else {
+        None
+    };
+    PrivateKey::from_pem(&pem, password.as_ref().map(|p| p.as_slice()))
+        .map_err(|e| fail(e.to_string()))
+}
+
+/// Flags, then `COSIGN_PASSWORD`, then `SIGSIF_PASSPHRASE`, then the question.
+fn pem_password(source: &Source, prompt: &mut dyn Prompt) -> Result<Secret, String> {
+    const QUESTION: &str = "Enter password for private key: ";
+    if source.has_flag()
+        && let Some(given) = source.given()?
+    {
+        return Ok(given);
+    }
+    if let Some(given) = passphrase::environment("COSIGN_PASSWORD") {
+        // The originals show the question all the same.
+        ui::note(QUESTION);
+        return Ok(given);
+    }
+    if let Some(given) = source.given()? {
+        return Ok(given);
+    }
+    passphrase::ask(prompt, QUESTION, Stream::Stderr)
+}
+
+fn choose_pgp_key(
+    ui: &Ui,
+    args: &Args,
+    prompt: &mut dyn Prompt,
+) -> Result<SigningKey, Error> {
+    let fail = passphrase::fatal(FAILED);
+    let folder = super::keyring_folder(args.keysdir.clone());
+    let keyring = load_secret_keyring(ui, &folder).map_err(|text| fail(text.to_string()))?;
+    let entity = choose(keyring.entities(), args.keyidx, prompt).map_err(&fail)?;
+    let now = u64::try_from(super::wall_clock()).unwrap_or_default();
+    entity.usable_for_signing(now).map_err(|reason| {
+        fail(format!(
+            "no verifier would accept a signature by key {}: {reason}",
+            entity.fingerprint()
+        ))
+    })?;
+    let passphrase = match entity.secret_state() {
+        SecretState::Encrypted => Some(match args.passphrase.given().map_err(&fail)? {
+            Some(given) => given,
+            None => passphrase::ask(prompt, "Enter key passphrase : ", Stream::Stdout)
+                .map_err(&fail)?,
+        }),
+        _ => None,
+    };
+    entity
+        .unlock(passphrase.as_ref().map(|p| p.as_slice()))
+        .map_err(|e| fail(e.to_string()))
+}
+
+/// Why a keyring cannot be loaded, with a hint for a frequent mistake.
+pub(super) enum KeyringError {
+    Folder(keyring::Error),
+    Content(crate::key::pgp::Error),
+}
+
+impl std::fmt::Display for KeyringError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(error) => error.fmt(f),
+            Self::Content(error) => error.fmt(f),
+        }
+    }
+}
+
+fn load_secret_keyring(ui: &Ui, folder: &Path) -> Result<Keyring, KeyringError> {
+    let mut warnings = Vec::new();
+    let opened = KeyringFolder::open(folder, Purpose::Write, &mut warnings);
+    for warning in warnings {
+        ui.warning(warning);
+    }
+    let opened = opened.map_err(KeyringError::Folder)?;
+    let bytes = opened.read(Which::Secret).map_err(KeyringError::Folder)?;
+    parse_keyring(ui, &bytes, &opened.file(Which::Secret))
+}
+
+/// Parses a keyring file and tells what in it cannot be used.
+pub(super) fn parse_keyring(ui: &Ui, bytes: &[u8], file: &Path) -> Result<Keyring, KeyringError> {
+    let keyring = Keyring::parse(bytes).map_err(|error| {
+        if bytes.starts_with(b"-----BEGIN PGP") {
+            ui.info(format_args!(
+                "{} holds armored text; move it away and use 'sigsif key import' on it",
+                file.display()
+            ));
+        }
+        KeyringError::Content(error)
+    })?;
+    for reason in keyring.skipped() {
+        ui.verbose(format_args!("{}: key skipped: {reason}", file.display()));
+    }
+    Ok(keyring)
+}
+
+fn choose<'e>(
+    entities: &'e [Entity],
+    index: Option<i64>,
+    prompt: &mut dyn Prompt,
+) -> Result<&'e Entity, String> {
+    let at = |index: i64| usize::try_from(index).ok().and_then(|i| entities.get(i));
+    if let Some(index) = index {
+        return at(index).ok_or_else(|| "index out of range".to_owned());
+    }
+    match entities {
+        [] => Err("keyring is empty".to_owned()),
+        [only] => Ok(only),
+        several => {
+            let question = format!(
+                "{}Enter # of private key to use : ",
+                text::key_choices(several)
+            );
+            let answer = prompt.line(&question).map_err(|e| errno_text(&e))?;
+            let index = go::decimal_int(&answer)?;
+            at(index).ok_or_else(|| "invalid choice".to_owned())
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Command lines: parsing, and wrong ones in the form of the originals.
+
+use super::Cli;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory, FromArgMatches};
+use std::ffi::{OsStr, OsString};
+
+/// A usage error, or a failed `sif` command, which is told in the same form.
+#[derive(Debug)]
+pub(crate) struct Error {
+    /// Words of the command line that name the command: `["sif", "list"]`.
+    path: Vec<String>,
+    /// What is wrong; `None` prints only the usage.
+    text: Option<String>,
+    /// More about it.
+    detail: Option<String>,
+    block: Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// `Usage:` of the command.
+    Usage,
+    /// Its options.
+    Options,
+    /// Its help, on stdout, without an error.
+    Help,
+}
+
+/// The command tree, for documentation and completions.
+pub fn command() -> Command {
+    Cli::command()
+}
+
+/// Reads the command line.
+pub(super) fn parse(args: &[OsString]) -> Result<Cli, super::Error> {
+    let parsed = command()
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| explain(&error, args))
+}
+
+/// Checks the number of arguments, in the words of the originals.
+pub(super) fn exactly(
+    path: &[&str],
+    wanted: usize,
+    given: &[OsString],
+) -> Result<(), super::Error> {
+    if given.len() == wanted {
+        return Ok(());
+    }
+    let text = format!("accepts {wanted} arg(s), received {}", given.len());
+    Err(super::Error::Usage(failed(path, text, None)))
+}
+
+/// A failure of a command that tells its usage.
+pub(super) fn failed(path: &[&str], text: String, detail: Option<String>) -> Error {
+    Error {
+        path: path.iter().map(ToString::to_string).collect(),
+        text: Some(text),
+        detail,
+        block: Block::Usage,
+    }
+}
+
+/// A flag combination that cannot be.
+pub(super) fn bad_flags(path: &[&str], text: &str) -> super::Error {
+    super::Error::Usage(Error {
+        path: path.iter().map(ToString::to_string).collect(),
+        text: Some(text.to_owned()),
+        detail: None,
+        block: Block::Options,
+    })
+}
+
+impl Error {
+    /// Prints the error and returns the exit code.
+    pub(super) fn tell(self) -> u8 {
+        let mut root = command();
+        root.build();
+        let mut current = root;
+        for word in &self.path {
+            match current.find_subcommand(word) {
+                Some(next) => current = next.clone(),
+                None => break,
+            }
+        }
+        let name = current.get_name().to_owned();
+        if self.block == Block::Help {
+            // A lost reader of help is no error.
+            let _ = crate::ui::result(current.render_long_help().to_string().as_bytes());
+            return 0;
+        }
+        if let Some(text) = &self.text {
+            let text = crate::ui::printable(text);
+            if self.path.is_empty() {
+                crate::ui::note(format_args!("Error: {text}\n"));
+            } else {
+                crate::ui::note(format_args!("Error for command \"{name}\": {text}"));
+                if let Some(detail) = &self.detail {
+                    crate::ui::note(format_args!("  {}", crate::ui::printable(detail)));
+                }
+                crate::ui::note("");
+            }
+        }
+        let block = match self.block {
+            Block::Options => {
+                let options = current.clone().help_template("{options}").render_help();
+                format!("Options for {name} command:\n\n{}", options.to_string().trim_end())
+            }
+            _ => usage_block(&mut current),
+        };
+        crate::ui::note(block);
+        crate::ui::note("\nRun 'sigsif --help' for more detailed usage information.");
+        1
+    }
+}
+
+fn usage_block(command: &mut Command) -> String {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let mut out = format!("Usage:\n  {usage}");
+    if command.has_subcommands() {
+        out.push_str("\n\nAvailable Commands:");
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            out.push_str(&format!("\n  {:<12}{about}", sub.get_name()));
+        }
+    }
+    out
+}
+
+/// Turns clap's error into the originals' sentence.
+fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
+    let path = path_of(args);
+    let usage = |text: Option<String>, block| {
+        super::Error::Usage(Error {
+            path: path.clone(),
+            text,
+            detail: None,
+            block,
+        })
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = crate::ui::result(error.render().to_string().as_bytes());
+            super::Error::Quiet(0)
+        }
+        ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        | ErrorKind::InvalidSubcommand => match path.first().map(String::as_str) {
+            None if error.kind() == ErrorKind::InvalidSubcommand => {
+                let word = context(error, ContextKind::InvalidSubcommand);
+                let mut text = format!("unknown command \"{word}\" for \"sigsif\"");
+                let near = context(error, ContextKind::SuggestedSubcommand);
+                if !near.is_empty() {
+                    text.push_str(&format!("\n\nDid you mean this?\n\t{near}"));
+                }
+                usage(Some(text), Block::Usage)
+            }
+            None => usage(None, Block::Usage),
+            Some("sif" | "siftool") => usage(None, Block::Help),
+            Some(_) => usage(Some("invalid command".to_owned()), Block::Usage),
+        },
+        _ => usage(Some(sentence(error)), Block::Options),
+    }
+}
+
+fn sentence(error: &clap::Error) -> String {
+    let flag = context(error, ContextKind::InvalidArg);
+    let value = context(error, ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::UnknownArgument => match flag.strip_prefix('-') {
+            Some(short) if !short.starts_with('-') => {
+                let letter = short.chars().next().unwrap_or('-');
+                format!("unknown shorthand flag: '{letter}' in {flag}")
+            }
+            _ => {
+                let name = flag.split('=').next().unwrap_or_default();
+                format!("unknown flag: {name}")
+            }
+        },
+        ErrorKind::InvalidValue if value.is_empty() => {
+            let name = flag.split_whitespace().next().unwrap_or_default();
+            format!("flag needs an argument: {name}")
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let reason = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_else(|| "invalid value".to_owned());
+            format!(
+                "invalid argument {value:?} for \"{}\" flag: {reason}",
+                both_names(&flag)
+            )
+        }
+        ErrorKind::TooManyValues => {
+            format!("invalid argument {value:?} for {flag:?} flag: flag takes no value")
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            text.lines().next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+/// `--group-id <uint32>` becomes `-g, --group-id`.
+fn both_names(flag: &str) -> String {
+    let long = flag
+        .split([' ', '=', '['])
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    fn find(command: &Command, long: &str) -> Option<char> {
+        command
+            .get_arguments()
+            .find(|arg| arg.get_long() == Some(long))
+            .and_then(clap::Arg::get_short)
+            .or_else(|| command.get_subcommands().find_map(|sub| find(sub, long)))
+    }
+    match find(&command(), long.trim_start_matches('-')) {
+        Some(short) => format!("-{short}, {long}"),
+        None => long,
+    }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned().unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// The words that name a command, found without a full parse.
+fn path_of(args: &[OsString]) -> Vec<String> {
+    let root = command();
+    let mut current = &root;
+    let mut path = Vec::new();
+    for word in args.iter().skip(1).filter_map(|arg| OsStr::to_str(arg)) {
+        match current.find_subcommand(word) {
+            Some(next) => {
+                path.push(word.to_owned());
+                current = next;
+            }
+            None if word.starts_with('-') => {}
+            None => break,
+        }
+    }
+    path
+}

@@ -1,0 +1,260 @@
+//! `verify`: judge the signatures of an image.
+
+use super::sign::{KeyringError, parse_keyring, tell_deprecated};
+use super::{Cause, Error, go, passphrase, usage};
+use crate::disk::errno_text;
+use crate::disk::files::{self, MAX_KEY_FILE};
+use crate::disk::keyring::{KeyringFolder, Purpose, Which};
+use crate::disk::sif_file::{Access, SifFile};
+use crate::key::pem::PublicKey;
+use crate::report::{Failure, Origin, Report};
+use crate::scope::{Legacy, Selection};
+use crate::ui::{Ui, json, text};
+use crate::verify::{self, KeyMaterial, Request};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+const FAILED: &str = "failed to verify container: ";
+const NO_KEY: &str = "failed to load key material: ";
+
+/// Verify digital signature(s) within an image
+///
+/// Every signature of every object group must hold, made by a key of the
+/// global or the local keyring, or by the key of --key. The exit code is 0
+/// only then.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "sigsif [global options...] verify [verify options...] <image path>",
+    after_help = "Examples:\n  \
+                  $ sigsif verify image.sif\n  \
+                  $ sigsif verify --key signer.pub.pem image.sif\n  \
+                  $ sigsif verify --format json image.sif"
+)]
+pub(super) struct Args {
+    /// verify objects with the specified group ID
+    #[arg(short, long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true)]
+    group_id: Option<u32>,
+    #[arg(long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true, hide = true)]
+    groupid: Option<u32>,
+    /// verify object with the specified ID
+    #[arg(short = 'i', long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true)]
+    sif_id: Option<u32>,
+    #[arg(long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true, hide = true)]
+    id: Option<u32>,
+    /// path to the public key file (PEM)
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    key: Option<PathBuf>,
+    /// only verify with local key(s) in keyring
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    local: Option<bool>,
+    /// output json as the originals do
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    json: Option<bool>,
+    /// output format: text, or json with every signature and reason
+    #[arg(long, value_name = "string", value_parser = format, allow_hyphen_values = true)]
+    format: Option<Format>,
+    /// verify all objects (only with --legacy-insecure)
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    all: Option<bool>,
+    /// enable verification of (insecure) legacy signatures
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    legacy_insecure: Option<bool>,
+    /// path of the local keyring folder
+    #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
+    keysdir: Option<PathBuf>,
+    /// path of the image
+    #[arg(value_name = "image path")]
+    image: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Original,
+    Json,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
+    usage::exactly(&["verify"], 1, &args.image)?;
+    let path = PathBuf::from(args.image.first().cloned().unwrap_or_default());
+    let format = match (args.json.unwrap_or(false), args.format) {
+        (true, Some(_)) => {
+            return Err(usage::bad_flags(
+                &["verify"],
+                "--json and --format cannot be used together",
+            ));
+        }
+        (true, None) => Format::Original,
+        (false, format) => format.unwrap_or(Format::Text),
+    };
+    let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    tell_deprecated(args.groupid, "groupid", "use '--group-id'");
+    tell_deprecated(args.id, "id", "use '--sif-id'");
+    let key = args
+        .key
+        .clone()
+        .or_else(|| super::env_value("VERIFY_KEY").map(PathBuf::from));
+    let material = match &key {
+        Some(key) => {
+            ui.info(format_args!(
+                "Verifying image with key material from '{}'",
+                key.display()
+            ));
+            load_public_key(key)?
+        }
+        None => {
+            ui.info("Verifying image with PGP key material");
+            load_keyrings(ui, args.keysdir.clone())
+                .map_err(|error| Cause::plain(error).fatal(FAILED))?
+        }
+    };
+    let request = Request {
+        selection: Selection {
+            groups: args.groupid.or(args.group_id).into_iter().collect(),
+            objects: args.id.or(args.sif_id).into_iter().collect(),
+            legacy: match (args.legacy_insecure, args.all) {
+                (Some(true), Some(true)) => Legacy::All,
+                (Some(true), _) => Legacy::Selected,
+                _ => Legacy::No,
+            },
+        },
+        examine_all: format == Format::Json,
+        now: u64::try_from(super::wall_clock()).unwrap_or_default(),
+        threads: super::threads(),
+    };
+    let outcome = judge(&path, &material, &request);
+    render(ui, &path, format, &outcome)?;
+    let report = outcome.map_err(|cause| cause.fatal(FAILED))?;
+    if !local && !report.missing_keys.is_empty() {
+        tell_missing(ui, &report);
+    }
+    match report.failure() {
+        Some(failure) => Err(Error::Fatal {
+            text: format!("{FAILED}integrity: {failure}"),
+            detail: hint(failure),
+        }),
+        // No task without a signature gets here; stay on the safe side.
+        None if !report.is_verified() => Err(Error::fatal(format!(
+            "{FAILED}integrity: signature not found"
+        ))),
+        None => {
+            if format == Format::Text {
+                ui.info(format_args!(
+                    "Verified signature(s) from image '{}'",
+                    path.display()
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn judge(path: &Path, material: &KeyMaterial, request: &Request) -> Result<Report, Cause> {
+    let file = SifFile::open(path, Access::Read)?;
+    let image = file.image()?;
+    verify::native(&image, material, request).map_err(|error| match error {
+        verify::Error::Image(inner) => Cause {
+            text: format!("integrity: {inner}"),
+            detail: inner.detail(),
+        },
+        other => Cause::plain(other),
+    })
+}
+
+fn render(
+    ui: &Ui,
+    path: &Path,
+    format: Format,
+    outcome: &Result<Report, Cause>,
+) -> Result<(), Error> {
+    let printed = match (format, outcome) {
+        (Format::Text, Err(_)) => return Ok(()),
+        (Format::Text, Ok(report)) => {
+            let blocks = report
+                .signatures
+                .iter()
+                .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content));
+            blocks
+                .map(|signature| text::signature(signature, ui.color_tags()))
+                .collect()
+        }
+        (Format::Original, Ok(report)) => json::original(report),
+        (Format::Original, Err(_)) => json::original(&Report::default()),
+        (Format::Json, outcome) => {
+            let outcome = outcome.as_ref().map_err(|cause| cause.text.as_str());
+            json::full(&path.to_string_lossy(), outcome)
+        }
+    };
+    match super::print(printed) {
+        // The verdict counts even if nobody reads the report.
+        Err(Error::Quiet(_)) => Ok(()),
+        other => other,
+    }
+}
+
+fn tell_missing(ui: &Ui, report: &Report) {
+    let ids: Vec<_> = report
+        .missing_keys
+        .iter()
+        .map(|id| format!("{id:016X}"))
+        .collect();
+    ui.info(format_args!(
+        "No key server was asked for key {}; add the signer's key with 'sigsif key import'",
+        ids.join(", ")
+    ));
+}
+
+/// What to do about a refusal whose sentence alone does not tell.
+fn hint(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::UngroupedObject(id) => Some(format!(
+            "Object {id} is in no group, so no signature can cover it"
+        )),
+        Failure::SignatureCut(id) => Some(format!(
+            "Signature object {id} reaches past the end of the file: the image is cut short"
+        )),
+        Failure::NoKeyForDsse => Some(
+            "The signature was made with a PEM key; give its public key with --key".to_owned(),
+        ),
+        Failure::NoKeyForPgp => {
+            Some("The signature was made with an OpenPGP key; leave out --key".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn load_public_key(path: &Path) -> Result<KeyMaterial, Error> {
+    let fail = passphrase::fatal(NO_KEY);
+    let pem = files::read(path, MAX_KEY_FILE)
+        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    let key = PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))?;
+    Ok(KeyMaterial::PublicKeys(vec![key]))
+}
+
+/// Global keyring first, then the user's.
+fn load_keyrings(ui: &Ui, flag: Option<PathBuf>) -> Result<KeyMaterial, KeyringError> {
+    let global = super::global_keyring();
+    let bytes = global.read().map_err(KeyringError::Folder)?;
+    let global = parse_keyring(ui, &bytes, global.file())?;
+    let mut warnings = Vec::new();
+    let folder = super::keyring_folder(flag);
+    let opened = KeyringFolder::open(&folder, Purpose::Read, &mut warnings);
+    for warning in warnings {
+        ui.warning(warning);
+    }
+    let opened = opened.map_err(KeyringError::Folder)?;
+    let bytes = opened.read(Which::Public).map_err(KeyringError::Folder)?;
+    let local = parse_keyring(ui, &bytes, &opened.file(Which::Public))?;
+    Ok(KeyMaterial::Keyrings(vec![
+        (Origin::Global, global),
+        (Origin::Local, local),
+    ]))
+}

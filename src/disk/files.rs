@@ -1,0 +1,127 @@
+//! Small files: capped reads and atomic, private writes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Largest key file, in bytes.
+pub const MAX_KEY_FILE: u64 = 1 << 20;
+/// Largest keyring file, in bytes.
+pub const MAX_KEYRING: u64 = 1 << 30;
+
+/// Reads a whole file of at most `cap` bytes; works on pipes too.
+///
+/// # Errors
+/// The system's refusal, or a file above the cap.
+pub fn read(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_all(File::open(path)?, cap)
+}
+
+/// Reads a file whose last path element is no symbolic link.
+///
+/// # Errors
+/// As [`read`]; `too many levels of symbolic links` for a link.
+pub fn read_no_follow(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    read_all(file, cap)
+}
+
+/// Reads one line from a descriptor that the caller has open.
+///
+/// # Errors
+/// The system's refusal, for example a number that is not open.
+pub fn read_line_from_fd(number: i32) -> io::Result<Zeroizing<Vec<u8>>> {
+    // /proc keeps this free of unsafe; the descriptor stays the caller's.
+    let path = format!("/proc/self/fd/{number}");
+    first_line(File::open(path)?)
+}
+
+/// Reads the first line of a file, without its end.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_first_line(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    first_line(File::open(path)?)
+}
+
+fn first_line(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut all = read_all(file, MAX_KEY_FILE)?;
+    if let Some(end) = all.iter().position(|b| *b == b'\n') {
+        all.truncate(end);
+        if all.last() == Some(&b'\r') {
+            all.pop();
+        }
+    }
+    Ok(all)
+}
+
+fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let known = file.metadata().map_or(0, |data| data.len()).min(cap);
+    // One allocation for ordinary files: growing would leave copies of secrets.
+    let room = usize::try_from(known).unwrap_or(0).saturating_add(1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > cap) {
+        return Err(io::Error::other(format!("file is larger than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file in one step: old content or new content, never a mixture.
+///
+/// # Errors
+/// The system's refusal; then the old file is untouched.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new()
+        .prefix(".sigsif-")
+        .permissions(PermissionsExt::from_mode(mode))
+        .tempfile_in(folder)?;
+    new.write_all(content)?;
+    // The mode at creation is cut by the umask.
+    new.as_file()
+        .set_permissions(PermissionsExt::from_mode(mode))?;
+    new.as_file().sync_all()?;
+    new.persist(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Holds an advisory lock until it is dropped.
+pub struct Lock(#[expect(dead_code, reason = "dropping it releases the lock")] File);
+
+/// Waits for the exclusive lock of a folder.
+///
+/// # Errors
+/// The system's refusal.
+pub fn lock_folder(folder: &Path) -> io::Result<Lock> {
+    let file = File::open(folder)?;
+    match lock(file.as_fd()) {
+        Ok(()) => Ok(Lock(file)),
+        // Some network file systems lock no folders: use a file in it.
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(folder.join(".lock"))?;
+            lock(file.as_fd())?;
+            Ok(Lock(file))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::io::retry_on_intr(|| {
+        rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)
+    })
+    .map_err(io::Error::from)
+}

@@ -1,0 +1,167 @@
+//! The memory map of a file, and what happens when the file shrinks under it.
+//!
+//! This is the only unsafe code of the crate. A process that maps a file gets
+//! SIGBUS when it touches a page behind the end of the file, which any other
+//! process can cause by truncating it. The handler here puts a zero page in
+//! the place of the lost one and takes a note; whoever reads the map asks
+//! [`Map::lost`] before an answer leaves the program.
+#![expect(
+    unsafe_code,
+    reason = "mapping a file, advising on pages and handling SIGBUS have no safe interface"
+)]
+
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Maps that can exist at one time.
+const SLOTS: usize = 256;
+
+struct Slot {
+    /// 0: free; `usize::MAX`: taken, no map yet; else the address of the map.
+    start: AtomicUsize,
+    len: AtomicUsize,
+    lost: AtomicBool,
+}
+
+static WATCHED: [Slot; SLOTS] = [const {
+    Slot {
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(0),
+        lost: AtomicBool::new(false),
+    }
+}; SLOTS];
+static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
+/// A read-only map of a regular file.
+pub struct Map {
+    /// `None` for an empty file, which cannot be mapped.
+    map: Option<Mmap>,
+    slot: &'static Slot,
+}
+
+impl Map {
+    /// Maps the first `len` bytes of `file`.
+    ///
+    /// # Errors
+    /// The system's refusal to map, or more than 256 maps at one time.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        handle_sigbus()?;
+        let slot = WATCHED
+            .iter()
+            .find(|slot| {
+                slot.start
+                    .compare_exchange(0, usize::MAX, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            })
+            .ok_or_else(|| io::Error::other("too many files are mapped at one time"))?;
+        slot.lost.store(false, Ordering::Release);
+        let mut this = Self { map: None, slot };
+        if len > 0 {
+            // SAFETY: the map is private to this struct and only read. Another
+            // process may still change the file: bytes then differ between two
+            // reads, so nothing that was checked is read again as a length or
+            // position (`Image` copies header and table), and a shorter file is
+            // caught by the handler below. No reference outlives `self`.
+            let map = unsafe { MmapOptions::new().len(len).map(file)? };
+            // Read-ahead is a wish; a refusal costs only time.
+            let _ = map.advise(Advice::Sequential);
+            slot.len.store(len, Ordering::Release);
+            slot.start.store(map.as_ptr().addr(), Ordering::Release);
+            this.map = Some(map);
+        }
+        Ok(this)
+    }
+
+    /// The mapped bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+
+    /// Gives the pages of a range back to the system.
+    pub fn release(&self, range: Range<usize>) {
+        if let Some(map) = &self.map {
+            // SAFETY: the map is read-only and backed by a file, so a page that
+            // is dropped comes back with the same content when it is touched.
+            let _ = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+    }
+
+    /// Whether a page was lost since the map was made.
+    pub fn lost(&self) -> bool {
+        self.slot.lost.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        self.slot.start.store(usize::MAX, Ordering::Release);
+        self.map = None;
+        self.slot.start.store(0, Ordering::Release);
+    }
+}
+
+/// Installs the handler once, and has a write past a file size limit return an
+/// error instead of ending the process.
+fn handle_sigbus() -> io::Result<()> {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    let installed = *INSTALLED.get_or_init(|| {
+        PAGE.store(rustix::param::page_size(), Ordering::Release);
+        // SAFETY: `sigaction` is plain data for which zero is a valid value;
+        // the handler has the signature that SA_SIGINFO asks for.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                on_sigbus;
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) == 0
+        }
+    });
+    if installed {
+        Ok(())
+    } else {
+        Err(io::Error::other("cannot install a handler for SIGBUS"))
+    }
+}
+
+/// Puts zero pages where pages of a watched map were lost.
+///
+/// Only atomics, `mmap` and `sigaction` are used, which are safe here.
+extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid `siginfo_t` for SIGBUS. The new pages
+    // replace a part of a map that this process owns and only reads.
+    unsafe {
+        let address = (*info).si_addr().addr();
+        for slot in &WATCHED {
+            let start = slot.start.load(Ordering::Acquire);
+            let end = start.saturating_add(slot.len.load(Ordering::Acquire));
+            if start == 0 || address < start || address >= end {
+                continue;
+            }
+            let page = address & !(PAGE.load(Ordering::Acquire).wrapping_sub(1));
+            slot.lost.store(true, Ordering::Release);
+            let errno = *libc::__errno_location();
+            let zeros = libc::mmap(
+                std::ptr::with_exposed_provenance_mut(page),
+                end.wrapping_sub(page),
+                libc::PROT_READ,
+                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            *libc::__errno_location() = errno;
+            if zeros != libc::MAP_FAILED {
+                return;
+            }
+        }
+        // Not ours: the default action follows when the access is repeated.
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+}

@@ -1,0 +1,22 @@
+//! EDGE: the only part that opens files.
+
+pub mod files;
+pub mod keyring;
+mod map;
+pub mod sif_file;
+
+use std::io;
+
+/// The text of a system error as the originals print it: `no such file or directory`.
+pub fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match chars.next() {
+        // `I/O error` stays as it is, `No such file` does not.
+        Some(first) if chars.as_str().starts_with(char::is_lowercase) => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

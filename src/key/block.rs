@@ -1,0 +1,80 @@
+//! The PEM text form: finding the first block, writing one.
+
+use super::pem::Error;
+use base64::Engine as _;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+/// Writes a PEM block: 64 columns, LF, a final line end.
+pub fn encode_block(label: &str, body: &[u8]) -> String {
+    let base64 = Zeroizing::new(BASE64_STANDARD.encode(body));
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for (index, character) in base64.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    if !base64.is_empty() {
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
+}
+
+/// A decoded block; `dek_info` is the value of that header (RFC 1421).
+pub(super) struct Block {
+    pub(super) label: String,
+    pub(super) dek_info: Option<String>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Finds the first well-formed block in one pass over the lines.
+///
+/// A BEGIN line without its END is forgotten when another BEGIN comes, and a
+/// block with a damaged body is passed over.
+///
+/// Source: Go `encoding/pem`, `Decode`.
+pub(super) fn first_block(pem: &[u8]) -> Result<Block, Error> {
+    let mut open: Option<(&[u8], Vec<&[u8]>)> = None;
+    for line in pem.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end) {
+        if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
+            open = rest.strip_suffix(b"-----").map(|label| (label, Vec::new()));
+        } else if let Some(rest) = line.strip_prefix(b"-----END ") {
+            let block = open
+                .take()
+                .filter(|(l, _)| rest.strip_suffix(b"-----") == Some(l));
+            if let Some(block) = block.and_then(|(label, lines)| decode_block(label, &lines)) {
+                return Ok(block);
+            }
+        } else if let Some((_, lines)) = &mut open {
+            lines.push(line);
+        }
+    }
+    Err(Error::NoBlock)
+}
+
+fn decode_block(label: &[u8], lines: &[&[u8]]) -> Option<Block> {
+    let headers = lines.iter().take_while(|line| line.contains(&b':')).count();
+    let (headers, lines) = lines.split_at_checked(headers)?;
+    let dek_info = headers.iter().find_map(|line| {
+        let value = line.trim_ascii_start().strip_prefix(b"DEK-Info")?;
+        let value = value.trim_ascii_start().strip_prefix(b":")?;
+        Some(String::from_utf8_lossy(value.trim_ascii()).into_owned())
+    });
+    let mut base64 = Zeroizing::new(Vec::with_capacity(lines.iter().map(|l| l.len()).sum()));
+    for line in lines {
+        base64.extend(line.iter().filter(|b| !matches!(b, b' ' | b'\t' | b'\r')));
+    }
+    // Go ignores the unused bits of the last character
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let engine = GeneralPurpose::new(&base64::alphabet::STANDARD, config);
+    let body = Zeroizing::new(engine.decode(&*base64).ok()?);
+    let label = String::from_utf8_lossy(label).into_owned();
+    Some(Block {
+        label,
+        dek_info,
+        body,
+    })
+}

@@ -1,0 +1,9 @@
+//! WHO signs: keys and the files that hold them.
+
+mod block;
+pub mod cosign;
+mod ecdsa;
+mod locked;
+pub mod pem;
+pub mod pgp;
+mod public;

@@ -1,0 +1,656 @@
+//! One transferable key with its user ids and sub-keys.
+
+use std::collections::HashMap;
+
+use zeroize::Zeroizing;
+
+use super::{
+    BadSignature, Error, Fingerprint, Malformed, SigningKey,
+    packet::{self, Packet, Packets, tag},
+    public::{PublicKey, public_part},
+    secret,
+    signature::{Signature, kind},
+};
+
+/// A transferable key: primary key, user ids, sub-keys and their self-signatures.
+///
+/// The original packets are kept; secret bytes are wiped on drop.
+#[derive(Clone)]
+pub struct Entity {
+    raw: Zeroizing<Vec<u8>>,
+    primary: PublicKey,
+    secret: SecretState,
+    direct: Option<Signature>,
+    revocations: Vec<Signature>,
+    identities: Vec<Identity>,
+    subkeys: Vec<Subkey>,
+}
+
+/// What is known of the secret part of a primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretState {
+    /// A public key.
+    None,
+    /// Not protected.
+    Clear,
+    /// Protected by a passphrase.
+    Encrypted,
+    /// A GnuPG stub: the secret part is on a smartcard or was left out.
+    Stub,
+}
+
+/// A user id, split as go-crypto does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserId {
+    /// The whole text; bytes that are not UTF-8 are replaced.
+    pub raw: String,
+    /// Text in front of the comment or address.
+    pub name: String,
+    /// Text in parentheses.
+    pub comment: String,
+    /// Text in angle brackets, or a bare address.
+    pub email: String,
+}
+
+/// Why signatures of a key do not count at a given time; the sentences are go-crypto's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// A notation marked critical that nobody here understands.
+    #[error("openpgp: invalid signature: unknown critical notation: {0}")]
+    CriticalNotation(String),
+    /// Primary key, signing sub-key or primary user id is revoked.
+    #[error("openpgp: signature made by revoked key")]
+    Revoked,
+    /// Primary key or signing sub-key is expired or not yet valid.
+    #[error("openpgp: key expired")]
+    KeyExpired,
+    /// The signature or a self-signature is expired or not yet valid.
+    #[error("openpgp: signature expired")]
+    SignatureExpired,
+    /// The primary key carries no key flags with the sign bit.
+    #[error("the primary key is not marked for signing")]
+    NotForSigning,
+}
+
+/// A key of an entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyRef {
+    Primary,
+    Subkey(usize),
+}
+
+#[derive(Clone)]
+struct Identity {
+    id: Vec<u8>,
+    user_id: UserId,
+    self_signature: Option<Signature>,
+    revocations: Vec<Signature>,
+}
+
+#[derive(Clone)]
+struct Subkey {
+    public: PublicKey,
+    binding: Signature,
+    revocations: Vec<Signature>,
+}
+
+/// GnuPG's own limit; a hash over the user id is made per self-signature.
+const MAX_USER_ID: usize = 2048;
+
+impl Entity {
+    /// Fingerprint of the primary key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.primary.fingerprint
+    }
+
+    /// 64-bit key id of the primary key.
+    pub fn key_id(&self) -> u64 {
+        self.primary.key_id
+    }
+
+    /// User ids with a valid self-signature, in key order.
+    pub fn user_ids(&self) -> impl Iterator<Item = &UserId> {
+        self.identities.iter().map(|identity| &identity.user_id)
+    }
+
+    /// The first user id flagged as primary, else the first.
+    pub fn primary_user_id(&self) -> Option<&UserId> {
+        let flagged = self.identities.iter().find(|identity| {
+            identity
+                .self_signature
+                .as_ref()
+                .is_some_and(|signature| signature.primary_user_id == Some(true))
+        });
+        flagged
+            .or(self.identities.first())
+            .map(|identity| &identity.user_id)
+    }
+
+    /// Creation time of the primary key, seconds since 1970.
+    pub fn created(&self) -> u64 {
+        u64::from(self.primary.created)
+    }
+
+    /// Size as Singularity lists it: bits of the RSA modulus, of DSA's p, of the encoded point.
+    pub fn bit_length(&self) -> u16 {
+        self.primary.bits
+    }
+
+    /// Whether there is a secret packet for the primary key, stubs included.
+    pub fn has_secret(&self) -> bool {
+        self.secret != SecretState::None
+    }
+
+    /// State of the primary key's secret part.
+    pub fn secret_state(&self) -> SecretState {
+        self.secret
+    }
+
+    /// The original packets.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// The transferable public key: secret key packets become public ones, all else is unchanged.
+    /// A secret sub-key of unknown algorithm is left out with its signatures.
+    pub fn public_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.raw.len());
+        let mut leave_out = false;
+        for packet in self.packets() {
+            let public_tag = match packet.tag {
+                tag::SECRET_KEY => tag::PUBLIC_KEY,
+                tag::SECRET_SUBKEY => tag::PUBLIC_SUBKEY,
+                tag::SIGNATURE if leave_out => continue,
+                _ => {
+                    leave_out = false;
+                    out.extend_from_slice(packet.raw);
+                    continue;
+                }
+            };
+            let public = public_part(packet.body)
+                .ok()
+                .and_then(|(length, _)| packet.body.get(..length));
+            leave_out = public.is_none();
+            if let Some(public) = public {
+                packet::write(&mut out, public_tag, public);
+            }
+        }
+        out
+    }
+
+    /// Opens the primary key for signing; sub-keys are never used.
+    ///
+    /// # Errors
+    /// [`Error::NoSecret`], [`Error::Stub`], [`Error::Locked`] without a passphrase,
+    /// [`Error::Checksum`] for a wrong one.
+    pub fn unlock(&self, passphrase: Option<&[u8]>) -> Result<SigningKey, Error> {
+        let packet = match self.secret {
+            SecretState::None => None,
+            SecretState::Stub => return Err(Error::Stub(self.fingerprint())),
+            SecretState::Clear | SecretState::Encrypted => {
+                self.packets().find(|packet| packet.tag == tag::SECRET_KEY)
+            }
+        };
+        let packet = packet.ok_or(Error::NoSecret(self.fingerprint()))?;
+        SigningKey::unlock(&self.primary, packet.body, passphrase)
+    }
+
+    /// Whether a signature made now by the primary key would verify.
+    ///
+    /// # Errors
+    /// The reason why it would not.
+    pub fn usable_for_signing(&self, now: u64) -> Result<(), Unusable> {
+        if !self.may_sign(KeyRef::Primary) {
+            return Err(Unusable::NotForSigning);
+        }
+        self.check(KeyRef::Primary, None, now)
+    }
+
+    pub(crate) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        Packets::new(&self.raw).filter_map(Result::ok)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (u64, KeyRef)> + '_ {
+        let subkeys = self.subkeys.iter().enumerate();
+        std::iter::once((self.primary.key_id, KeyRef::Primary))
+            .chain(subkeys.map(|(at, subkey)| (subkey.public.key_id, KeyRef::Subkey(at))))
+    }
+
+    pub(crate) fn public_key(&self, key: KeyRef) -> Option<&PublicKey> {
+        match key {
+            KeyRef::Primary => Some(&self.primary),
+            KeyRef::Subkey(at) => self.subkeys.get(at).map(|subkey| &subkey.public),
+        }
+    }
+
+    /// Whether the key's self-signature carries the sign flag.
+    pub(crate) fn may_sign(&self, key: KeyRef) -> bool {
+        match key {
+            KeyRef::Primary => self.self_signature().is_some_and(Signature::may_sign),
+            KeyRef::Subkey(at) => self
+                .subkeys
+                .get(at)
+                .is_some_and(|subkey| subkey.binding.may_sign()),
+        }
+    }
+
+    /// Judges key and signature at `now`, in go-crypto's order.
+    ///
+    /// Source: go-crypto `checkMessageSignatureDetails`.
+    pub(crate) fn check(
+        &self,
+        key: KeyRef,
+        signature: Option<&Signature>,
+        now: u64,
+    ) -> Result<(), Unusable> {
+        // Only a user id without any certification has no self-signature: it is revoked.
+        let own = self.self_signature().ok_or(Unusable::Revoked)?;
+        let subkey = match key {
+            KeyRef::Primary => None,
+            KeyRef::Subkey(at) => self.subkeys.get(at),
+        };
+        let signatures: Vec<&Signature> = signature
+            .into_iter()
+            .chain([own])
+            .chain(subkey.map(|subkey| &subkey.binding))
+            .chain(subkey.and_then(|subkey| subkey.binding.embedded.as_deref()))
+            .collect();
+        let notation = signatures
+            .iter()
+            .find_map(|signature| signature.critical_notations.first());
+        if let Some(name) = notation {
+            return Err(Unusable::CriticalNotation(name.clone()));
+        }
+        let identity = self.primary_identity();
+        if revoked(&self.revocations, now)
+            || subkey.is_some_and(|subkey| revoked(&subkey.revocations, now))
+            || identity.is_some_and(|identity| revoked(&identity.revocations, now))
+        {
+            return Err(Unusable::Revoked);
+        }
+        if self.primary.expired(own, now)
+            || subkey.is_some_and(|subkey| subkey.public.expired(&subkey.binding, now))
+        {
+            return Err(Unusable::KeyExpired);
+        }
+        if signatures.iter().any(|signature| signature.expired(now)) {
+            return Err(Unusable::SignatureExpired);
+        }
+        Ok(())
+    }
+
+    /// The signature that carries the primary key's properties.
+    fn self_signature(&self) -> Option<&Signature> {
+        match self.primary.version {
+            6 => self.direct.as_ref(),
+            _ => self.primary_identity()?.self_signature.as_ref(),
+        }
+    }
+
+    /// Fewest revocations first, then the primary flag, then the newest; ties go to key order.
+    fn primary_identity(&self) -> Option<&Identity> {
+        if self.primary.version == 6 {
+            return None;
+        }
+        self.identities
+            .iter()
+            .reduce(|best, next| if next.preferred_to(best) { next } else { best })
+    }
+
+    /// Reads the packets of one entity, the primary key first.
+    ///
+    /// # Errors
+    /// Whatever makes go-crypto skip the entity.
+    pub(crate) fn read(raw: &[u8]) -> Result<Self, Malformed> {
+        let mut packets = Packets::new(raw);
+        let first = packets.next().ok_or(Malformed::Truncated)??;
+        if !matches!(first.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) {
+            return Err(Malformed::Structural(
+                "first packet was not a public/private key",
+            ));
+        }
+        let primary = PublicKey::parse(first.body)?;
+        if !primary.can_sign() {
+            return Err(Malformed::Structural(
+                "primary key cannot be used for signatures",
+            ));
+        }
+        let secret = match first.tag {
+            tag::PUBLIC_KEY => SecretState::None,
+            _ => secret::state(first.body, primary.body.len())?,
+        };
+        let mut reader = Reader::new(&primary);
+        for packet in packets {
+            reader.read(&packet?)?;
+        }
+        reader.end_component()?;
+        let direct = reader.check_whole()?;
+        let revocations = reader.revocations;
+        let (identities, subkeys) = (reader.identities, reader.subkeys);
+        Ok(Self {
+            raw: Zeroizing::new(raw.to_vec()),
+            primary,
+            secret,
+            direct,
+            revocations,
+            identities,
+            subkeys,
+        })
+    }
+}
+
+impl UserId {
+    /// Splits `Name (Comment) <address>`.
+    ///
+    /// Source: go-crypto `parseUserId`.
+    pub fn parse(id: &[u8]) -> Self {
+        let part = |range: Option<(usize, usize)>| {
+            let bytes = range.and_then(|(start, end)| id.get(start..end));
+            String::from_utf8_lossy(bytes.unwrap_or_default())
+                .trim()
+                .to_owned()
+        };
+        let find = |from: usize, wanted: &[u8]| {
+            let tail = id.get(from..).unwrap_or_default();
+            let at = tail.iter().position(|byte| wanted.contains(byte));
+            at.map_or(id.len(), |at| from.saturating_add(at))
+        };
+        let name_end = if id.is_empty() { 0 } else { find(0, b"(<") };
+        let (mut comment, mut email) = (None, None);
+        let mut mail_start = name_end;
+        if id.get(name_end) == Some(&b'(') {
+            // The first character of the comment may be the closing parenthesis.
+            let start = name_end.saturating_add(1);
+            let end = find(start, b")");
+            comment = Some((start, end));
+            mail_start = find(end.saturating_add(1), b"<");
+        }
+        if id.get(mail_start) == Some(&b'<') {
+            let start = mail_start.saturating_add(1);
+            email = Some((start, find(start, b">")));
+        }
+        let (mut name, mut email) = (part(Some((0, name_end))), part(email));
+        if email.is_empty() && name.contains('@') {
+            email = std::mem::take(&mut name);
+        }
+        Self {
+            raw: String::from_utf8_lossy(id).into_owned(),
+            name,
+            comment: part(comment),
+            email,
+        }
+    }
+}
+
+impl Identity {
+    /// Source: go-crypto `shouldPreferIdentity`.
+    fn preferred_to(&self, best: &Self) -> bool {
+        if self.revocations.len() != best.revocations.len() {
+            return self.revocations.len() < best.revocations.len();
+        }
+        let (Some(mine), Some(theirs)) = (&self.self_signature, &best.self_signature) else {
+            return best.self_signature.is_none() && self.self_signature.is_some();
+        };
+        let flag = |signature: &Signature| signature.primary_user_id == Some(true);
+        (flag(mine), mine.created) > (flag(theirs), theirs.created)
+    }
+}
+
+/// Assembles an entity packet by packet.
+struct Reader<'a> {
+    primary: &'a PublicKey,
+    component: Component,
+    /// The newest direct-key signature that names the primary key.
+    direct: Option<Signature>,
+    revocations: Vec<Signature>,
+    identities: Vec<Identity>,
+    /// Index of each user id, so that repeated ones are found in constant time.
+    known: HashMap<Vec<u8>, usize>,
+    subkeys: Vec<Subkey>,
+}
+
+/// What the signatures being read belong to.
+enum Component {
+    /// The primary key, or a packet whose signatures do not matter.
+    Primary,
+    UserId {
+        identity: Identity,
+        certified: bool,
+    },
+    Subkey {
+        public: PublicKey,
+        binding: Option<Signature>,
+        revocations: Vec<Signature>,
+    },
+    /// A sub-key this program cannot use.
+    UnknownSubkey,
+}
+
+impl<'a> Reader<'a> {
+    fn new(primary: &'a PublicKey) -> Self {
+        Self {
+            primary,
+            component: Component::Primary,
+            direct: None,
+            revocations: Vec::new(),
+            identities: Vec::new(),
+            known: HashMap::new(),
+            subkeys: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, packet: &Packet<'_>) -> Result<(), Malformed> {
+        match packet.tag {
+            tag::SIGNATURE => return self.read_signature(packet.body),
+            tag::MARKER if packet.body != packet::MARKER => {
+                return Err(Malformed::Structural("invalid marker packet"));
+            }
+            tag::MARKER | tag::TRUST | tag::FIRST_NON_CRITICAL.. => return Ok(()),
+            _ => self.end_component()?,
+        }
+        self.component = match packet.tag {
+            tag::USER_ID if packet.body.len() > MAX_USER_ID => {
+                return Err(Malformed::Structural("user ID too long"));
+            }
+            tag::USER_ID => Component::UserId {
+                identity: Identity {
+                    id: packet.body.to_vec(),
+                    user_id: UserId::parse(packet.body),
+                    self_signature: None,
+                    revocations: Vec::new(),
+                },
+                certified: false,
+            },
+            tag::PUBLIC_SUBKEY | tag::SECRET_SUBKEY => match PublicKey::parse(packet.body) {
+                Ok(public) => Component::Subkey {
+                    public,
+                    binding: None,
+                    revocations: Vec::new(),
+                },
+                Err(Malformed::Unsupported(..)) => Component::UnknownSubkey,
+                Err(error) => return Err(error),
+            },
+            _ => Component::Primary,
+        };
+        Ok(())
+    }
+
+    fn read_signature(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        if matches!(self.component, Component::UnknownSubkey) {
+            return Ok(());
+        }
+        let signature = match Signature::parse(body) {
+            Ok(signature) => signature,
+            Err(Malformed::Unsupported(..) | Malformed::LocalSignature) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let primary = self.primary;
+        match &mut self.component {
+            Component::Primary => match signature.kind {
+                kind::KEY_REVOCATION => {
+                    let key = [&primary.hash_prefix()[..], &primary.body];
+                    primary.verify(&signature, &key).map_err(|_| {
+                        Malformed::Structural("revocation signature signed by alternate key")
+                    })?;
+                    self.revocations.push(signature);
+                }
+                kind::DIRECT
+                    if newer(&signature, self.direct.as_ref())
+                        && signature.issued_by(&primary.fingerprint, primary.key_id) =>
+                {
+                    self.direct = Some(signature);
+                }
+                _ => {}
+            },
+            Component::UserId {
+                identity,
+                certified,
+            } => add_certification(primary, identity, certified, signature)?,
+            Component::Subkey {
+                public,
+                binding,
+                revocations,
+            } => add_binding(primary, public, binding, revocations, signature)?,
+            Component::UnknownSubkey => {}
+        }
+        Ok(())
+    }
+
+    fn end_component(&mut self) -> Result<(), Malformed> {
+        match std::mem::replace(&mut self.component, Component::Primary) {
+            Component::UserId {
+                identity,
+                certified: true,
+            } => {
+                // The same user id twice: the later one counts, at the place of the first.
+                let at = *self
+                    .known
+                    .entry(identity.id.clone())
+                    .or_insert(self.identities.len());
+                match self.identities.get_mut(at) {
+                    Some(known) => *known = identity,
+                    None => self.identities.push(identity),
+                }
+            }
+            Component::Subkey {
+                public,
+                binding,
+                revocations,
+            } => {
+                let binding = binding.ok_or(Malformed::Structural(
+                    "subkey packet not followed by signature",
+                ))?;
+                self.subkeys.push(Subkey {
+                    public,
+                    binding,
+                    revocations,
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Checks what needs the whole entity; gives the direct-key signature of a version 6 key.
+    fn check_whole(&mut self) -> Result<Option<Signature>, Malformed> {
+        let primary = self.primary;
+        if primary.version < 6 {
+            return match self.identities.is_empty() {
+                true => Err(Malformed::Structural("v4 entity without any identities")),
+                false => Ok(None),
+            };
+        }
+        let signature = self.direct.take().ok_or(Malformed::Structural(
+            "v6 entity without a valid direct-key signature",
+        ))?;
+        primary
+            .verify(&signature, &[&primary.hash_prefix(), &primary.body])
+            .map_err(|error| Malformed::SelfSignature("direct-key self-signature", error))?;
+        Ok(Some(signature))
+    }
+}
+
+fn add_certification(
+    primary: &PublicKey,
+    identity: &mut Identity,
+    certified: &mut bool,
+    signature: Signature,
+) -> Result<(), Malformed> {
+    if !matches!(
+        signature.kind,
+        0x10..=kind::POSITIVE | kind::USER_ID_REVOCATION
+    ) {
+        return Err(Malformed::Structural("user ID signature with wrong type"));
+    }
+    if !signature.issued_by(&primary.fingerprint, primary.key_id) {
+        return Ok(());
+    }
+    let length = u32::try_from(identity.id.len()).unwrap_or(u32::MAX);
+    let prefix = [&[0xb4], &length.to_be_bytes()[..]].concat();
+    let parts = [
+        &primary.hash_prefix()[..],
+        &primary.body,
+        &prefix,
+        &identity.id,
+    ];
+    primary
+        .verify(&signature, &parts)
+        .map_err(|error| Malformed::SelfSignature("user ID self-signature", error))?;
+    *certified = true;
+    if signature.kind == kind::USER_ID_REVOCATION {
+        identity.revocations.push(signature);
+    } else if newer(&signature, identity.self_signature.as_ref()) {
+        identity.self_signature = Some(signature);
+    }
+    Ok(())
+}
+
+fn add_binding(
+    primary: &PublicKey,
+    subkey: &PublicKey,
+    binding: &mut Option<Signature>,
+    revocations: &mut Vec<Signature>,
+    signature: Signature,
+) -> Result<(), Malformed> {
+    if !matches!(
+        signature.kind,
+        kind::SUBKEY_BINDING | kind::SUBKEY_REVOCATION
+    ) {
+        return Err(Malformed::Structural("subkey signature with wrong type"));
+    }
+    let parts = [
+        &primary.hash_prefix()[..],
+        &primary.body,
+        &subkey.hash_prefix(),
+        &subkey.body,
+    ];
+    let invalid = |error: BadSignature| Malformed::SelfSignature("subkey signature", error);
+    primary.verify(&signature, &parts).map_err(invalid)?;
+    if signature.may_sign() {
+        // Without the sub-key's own consent anyone could claim it as theirs.
+        let embedded = signature.embedded.as_ref().ok_or(Malformed::Structural(
+            "subkey signature invalid: openpgp: invalid data: signing subkey is missing cross-signature",
+        ))?;
+        subkey
+            .verify(embedded, &parts)
+            .map_err(|error| Malformed::SelfSignature("cross-signature", error))?;
+    }
+    if signature.kind == kind::SUBKEY_REVOCATION {
+        revocations.push(signature);
+    } else if newer(&signature, binding.as_ref()) {
+        *binding = Some(signature);
+    }
+    Ok(())
+}
+
+fn newer(signature: &Signature, known: Option<&Signature>) -> bool {
+    known.is_none_or(|known| signature.created > known.created)
+}
+
+/// A compromised key is revoked from the start, whatever the date of the revocation.
+fn revoked(revocations: &[Signature], now: u64) -> bool {
+    const COMPROMISED: u8 = 2;
+    revocations.iter().any(|signature| {
+        signature.revocation_reason == Some(COMPROMISED) || !signature.expired(now)
+    })
+}

@@ -1,0 +1,29 @@
+//! Signs and verifies container images in the SIF format.
+//!
+//! Imports point down:
+//!
+//! ```text
+//! cli                        EDGE   flags -> request -> core -> ui
+//! ui disk                    EDGE   print and ask; open files
+//! sign verify                STORY  what happens, in order
+//! report scope               the answer; which objects
+//! payload    signer          WHAT is signed    HOW it is sealed
+//! sif        key             WHERE it lives    WHO signs
+//! digest
+//! ```
+//!
+//! The core takes bytes, values and the time, and returns values; only the
+//! edges touch the world. `tests/layers.rs` checks both rules.
+
+pub mod cli;
+pub mod digest;
+pub mod disk;
+pub mod key;
+pub mod payload;
+pub mod report;
+pub mod scope;
+pub mod sif;
+pub mod sign;
+pub mod signer;
+pub mod ui;
+pub mod verify;

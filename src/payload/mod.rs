@@ -1,0 +1,9 @@
+//! WHAT is signed: the text inside a signature. Nothing here knows a key.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+pub mod legacy;
+pub mod native;

@@ -1,0 +1,228 @@
+//! The answer of a verification as plain data. Text and JSON render it.
+
+use crate::sif::types::DataType;
+use crate::sif::{Descriptor, GroupId, Link};
+use std::fmt;
+
+/// Where a PGP key was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The administrator's keyring.
+    Global,
+    /// The user's keyring.
+    Local,
+    /// A key server.
+    Remote,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Global => "GLOBAL",
+            Self::Local => "LOCAL",
+            Self::Remote => "REMOTE",
+        })
+    }
+}
+
+/// The whole answer about one image.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// One entry per signature that was looked at, in order.
+    pub signatures: Vec<SignatureReport>,
+    /// Refusals that belong to no signature, such as a group without one.
+    pub general: Vec<Failure>,
+    /// Ids of PGP keys that some signature names and no keyring has.
+    pub missing_keys: Vec<u64>,
+    first_failure: Option<Failure>,
+}
+
+/// What was found out about one signature object.
+#[derive(Clone, Debug)]
+pub struct SignatureReport {
+    /// Id of the signature object.
+    pub object: u32,
+    /// Group that it was checked for.
+    pub group: GroupId,
+    /// Object that it was checked for, or the whole group.
+    pub only_object: Option<u32>,
+    /// How it is encoded, if that could be told.
+    pub format: Option<Format>,
+    /// Whether it is a legacy signature, which protects no descriptor.
+    pub legacy: bool,
+    /// Who made it, as far as the cryptography proved it.
+    pub signer: Option<Signer>,
+    /// Objects that it proves unchanged, in table order.
+    pub verified: Vec<ObjectSummary>,
+    /// The object whose data differs, if that is the reason.
+    pub damaged: Option<ObjectSummary>,
+    /// Why it does not count.
+    pub failure: Option<Failure>,
+}
+
+/// Encoding of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenPGP clear-signed text.
+    Pgp,
+    /// DSSE envelope.
+    Dsse,
+}
+
+/// Who made a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// An OpenPGP certificate.
+    Pgp(PgpSigner),
+    /// Public keys, in the order of the envelope.
+    Keys(Vec<KeySigner>),
+}
+
+/// An OpenPGP signer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PgpSigner {
+    /// Primary key fingerprint, upper-case hexadecimal.
+    pub fingerprint: String,
+    /// Primary user id, if there is one.
+    pub user_id: Option<String>,
+    /// First keyring that has the key.
+    pub origin: Origin,
+    /// Whether the user's own keyring has it.
+    pub in_local_keyring: bool,
+    /// Time of the signature, Unix seconds.
+    pub signed_at: i64,
+}
+
+/// A public key that accepted a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySigner {
+    /// SSH fingerprint, `SHA256:...`; empty if SSH cannot express the key.
+    pub key_id: String,
+    /// Kind of key for people.
+    pub algorithm: String,
+}
+
+/// The few facts about an object that reports print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSummary {
+    /// Id.
+    pub id: u32,
+    /// Group.
+    pub group: Option<GroupId>,
+    /// Link.
+    pub link: Link,
+    /// Type.
+    pub data_type: DataType,
+}
+
+impl From<&Descriptor> for ObjectSummary {
+    fn from(object: &Descriptor) -> Self {
+        Self {
+            id: object.raw_id(),
+            group: object.group(),
+            link: object.link(),
+            data_type: object.data_type(),
+        }
+    }
+}
+
+/// A refusal; the sentences are those of the originals without `integrity: `.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No signature for a group.
+    #[error("signature not found for object group {0}")]
+    NoSignatureForGroup(GroupId),
+    /// No legacy signature for an object.
+    #[error("signature not found for object {0}")]
+    NoSignatureForObject(u32),
+    /// Some object is in no group, so nothing can vouch for it.
+    #[error("non-signature object not associated with object group")]
+    UngroupedObject(u32),
+    /// A signature object reaches past the end of the file.
+    #[error("unexpected EOF")]
+    SignatureCut(u32),
+    /// Neither DSSE nor clear-signed.
+    #[error("signature format not recognized")]
+    UnknownFormat,
+    /// DSSE, and no public key at hand.
+    #[error("key material not provided for DSSE envelope signature")]
+    NoKeyForDsse,
+    /// Clear-signed, and no keyring at hand.
+    #[error("key material not provided for PGP clear-sign signature")]
+    NoKeyForPgp,
+    /// The signature itself does not hold.
+    #[error("signature object {object} not valid: {reason}")]
+    NotValid {
+        /// Id of the signature object.
+        object: u32,
+        /// The reason, in the words of the originals.
+        reason: String,
+    },
+    /// The hash type in the extra field is none of the five.
+    #[error("hash algorithm unsupported")]
+    UnsupportedHash,
+    /// The signer is another one than the descriptor says.
+    #[error("fingerprint in descriptor does not correspond to signing entity")]
+    OtherSigner,
+    /// The text of a legacy signature cannot be used.
+    #[error("{0}")]
+    LegacyText(String),
+    /// An object that the signature does not name.
+    #[error("object {0}: object not signed")]
+    ObjectNotSigned(u32),
+    /// An object that the signature names and the image lacks.
+    #[error("object {0}: signed object not found")]
+    SignedObjectMissing(u32),
+    /// The header differs.
+    #[error("header integrity compromised")]
+    HeaderChanged,
+    /// A descriptor differs.
+    #[error("data object descriptor integrity compromised: {0}")]
+    DescriptorChanged(u32),
+    /// An object's data differs.
+    #[error("data object integrity compromised: {0}")]
+    ObjectChanged(u32),
+    /// Data of a legacy group differs.
+    #[error("data object integrity compromised")]
+    GroupChanged,
+}
+
+impl Failure {
+    /// Whether the originals print a block for a signature that fails so.
+    ///
+    /// Without a usable format or key they stop before the signature counts.
+    pub fn is_about_content(&self) -> bool {
+        !matches!(
+            self,
+            Self::UnknownFormat | Self::NoKeyForDsse | Self::NoKeyForPgp
+        )
+    }
+}
+
+impl Report {
+    /// Adds what was found out about a signature.
+    pub fn push(&mut self, signature: SignatureReport) {
+        if let Some(failure) = &signature.failure {
+            self.first_failure.get_or_insert_with(|| failure.clone());
+        }
+        self.signatures.push(signature);
+    }
+
+    /// Adds a refusal that belongs to no signature.
+    pub fn refuse(&mut self, failure: Failure) {
+        self.first_failure.get_or_insert_with(|| failure.clone());
+        self.general.push(failure);
+    }
+
+    /// The first reason to refuse the image; `None` means verified.
+    ///
+    /// A report without any signature is no "yes".
+    pub fn failure(&self) -> Option<&Failure> {
+        self.first_failure.as_ref()
+    }
+
+    /// Whether every signature that was asked for holds.
+    pub fn is_verified(&self) -> bool {
+        self.first_failure.is_none() && !self.signatures.is_empty()
+    }
+}

@@ -1,0 +1,209 @@
+//! The global header: 128 bytes at the start of every image.
+
+use super::types::Arch;
+
+/// Length of the global header in bytes.
+pub const HEADER_LEN: usize = 128;
+
+/// Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds: "no time set".
+pub const UNSET_TIME: i64 = -62_135_596_800;
+
+/// A copy of the global header.
+///
+/// Source: sylabs/sif v2 `pkg/sif/sif.go`; spec/sif.md 1.2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    raw: [u8; HEADER_LEN],
+}
+
+impl Header {
+    /// Takes the raw bytes; nothing is checked here.
+    pub fn from_bytes(raw: [u8; HEADER_LEN]) -> Self {
+        Self { raw }
+    }
+
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8; HEADER_LEN] {
+        &self.raw
+    }
+
+    /// Launch script, at most 32 bytes, without trailing NULs.
+    pub fn launch_script(&self) -> &[u8] {
+        trim_nul(self.raw.get(..32).unwrap_or_default())
+    }
+
+    /// Magic, 10 bytes.
+    pub fn magic(&self) -> [u8; 10] {
+        field(&self.raw, 32)
+    }
+
+    /// Version, two digits and a NUL.
+    pub fn version(&self) -> [u8; 3] {
+        field(&self.raw, 42)
+    }
+
+    /// Architecture of the primary system partition.
+    pub fn arch(&self) -> Arch {
+        Arch(field(&self.raw, 45))
+    }
+
+    /// Image id, a UUID in RFC 9562 byte order.
+    pub fn id(&self) -> [u8; 16] {
+        field(&self.raw, 48)
+    }
+
+    /// Creation time in Unix seconds.
+    pub fn created_at(&self) -> i64 {
+        self.i64_at(64)
+    }
+
+    /// Time of the last change in Unix seconds.
+    pub fn modified_at(&self) -> i64 {
+        self.i64_at(72)
+    }
+
+    /// Free slots as the file claims; never trusted.
+    pub fn descriptors_free(&self) -> i64 {
+        self.i64_at(80)
+    }
+
+    /// Capacity of the descriptor table.
+    pub fn descriptors_total(&self) -> i64 {
+        self.i64_at(88)
+    }
+
+    /// Byte position of the descriptor table.
+    pub fn descriptors_offset(&self) -> i64 {
+        self.i64_at(96)
+    }
+
+    /// Length of the descriptor table in bytes.
+    pub fn descriptors_size(&self) -> i64 {
+        self.i64_at(104)
+    }
+
+    /// Byte position of the data section.
+    pub fn data_offset(&self) -> i64 {
+        self.i64_at(112)
+    }
+
+    /// Length of the data section in bytes; may be stale after a delete.
+    pub fn data_size(&self) -> i64 {
+        self.i64_at(120)
+    }
+
+    /// Returns a copy with new counts and modification time.
+    ///
+    /// `free` in slots, `data_size` in bytes, `modified_at` in Unix seconds.
+    pub fn with_update(&self, free: i64, data_size: i64, modified_at: i64) -> Self {
+        let mut new = self.clone();
+        new.put(72, &modified_at.to_le_bytes());
+        new.put(80, &free.to_le_bytes());
+        new.put(120, &data_size.to_le_bytes());
+        new
+    }
+
+    /// Whether the image is deterministic: nil id and both times unset.
+    ///
+    /// Edits of such an image write no time. Source: spec/sif.md 1.8.
+    pub fn is_deterministic(&self) -> bool {
+        self.id() == [0; 16] && self.created_at() == UNSET_TIME && self.modified_at() == UNSET_TIME
+    }
+
+    /// Returns the 61 bytes of the header that a signature covers.
+    ///
+    /// Launch script 32, magic 10, version 3, id 16. Architecture, times,
+    /// counts and positions are left out.
+    ///
+    /// Source: sylabs/sif v2, `header.GetIntegrityReader`; spec/sif.md 3.3.
+    pub fn integrity_bytes(&self) -> [u8; 61] {
+        let mut out = [0; 61];
+        let covered = self.raw.iter().take(45).chain(self.raw.iter().skip(48));
+        for (to, from) in out.iter_mut().zip(covered) {
+            *to = *from;
+        }
+        out
+    }
+
+    fn i64_at(&self, at: usize) -> i64 {
+        i64::from_le_bytes(field(&self.raw, at))
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        put(&mut self.raw, at, bytes);
+    }
+}
+
+/// Copies `N` bytes at `at`; zeros where the source ends, which no caller reaches.
+pub(super) fn field<const N: usize>(raw: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(raw.iter().skip(at)) {
+        *to = *from;
+    }
+    out
+}
+
+/// Overwrites bytes at `at`.
+pub(super) fn put(raw: &mut [u8], at: usize, bytes: &[u8]) {
+    for (to, from) in raw.iter_mut().skip(at).zip(bytes) {
+        *to = *from;
+    }
+}
+
+/// Cuts trailing NULs.
+pub(super) fn trim_nul(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let [head @ .., 0] = rest {
+        rest = head;
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::HashAlgorithm;
+
+    fn plain() -> Header {
+        let mut raw = [0; HEADER_LEN];
+        put(&mut raw, 32, b"SIF_MAGIC\x0001\x0000\x00");
+        put(&mut raw, 64, &UNSET_TIME.to_le_bytes());
+        put(&mut raw, 72, &UNSET_TIME.to_le_bytes());
+        Header::from_bytes(raw)
+    }
+
+    #[test]
+    fn integrity_bytes_give_the_published_digest() {
+        // spec/sif.md section 7: empty launch script, nil id.
+        let covered = plain().integrity_bytes();
+        assert_eq!(
+            HashAlgorithm::Sha256.digest(&covered).to_string(),
+            "sha256:635fa0a14a8ef0c0351ed3e985799ed1d4f75ce973dea3cc76c99710795cc3f1"
+        );
+        assert_eq!(
+            HashAlgorithm::Sha224.digest(&covered).to_string(),
+            "sha224:88ecbdbaa9bf8410c9362213ddae5e6771fd2525da3eb390300fb666"
+        );
+    }
+
+    #[test]
+    fn covers_script_magic_version_and_id_only() {
+        let base = plain();
+        for at in 0..HEADER_LEN {
+            let mut raw = *base.as_bytes();
+            raw[at] ^= 1;
+            let changed = Header::from_bytes(raw).integrity_bytes() != base.integrity_bytes();
+            assert_eq!(changed, at < 45 || (48..64).contains(&at), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn deterministic_needs_all_three_marks() {
+        assert!(plain().is_deterministic());
+        for at in [48, 64, 72] {
+            let mut raw = *plain().as_bytes();
+            raw[at] ^= 1;
+            assert!(!Header::from_bytes(raw).is_deterministic(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,731 @@
+//! A parsed and checked image.
+//!
+//! Rules of this file:
+//! - Structural faults fail [`Image::parse`] for every command; semantic
+//!   faults are collected once and fail only where the image is judged or
+//!   changed ([`Image::require_sound`]), so that a damaged image can be looked at.
+//! - No number from the file sizes an allocation before it was compared with
+//!   the length of the file.
+//! - The header's count of free slots is never used; it is derived.
+//!
+//! Source: spec/sif.md 1.13, 1.14.
+
+use super::descriptor::{DESCRIPTOR_LEN, Descriptor, RelativeId};
+use super::header::{HEADER_LEN, Header};
+use super::types::{DataType, GroupId, ObjectId};
+use crate::digest::{Digest, HashAlgorithm};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+
+/// Largest signature object that is read, in bytes.
+pub const MAX_SIGNATURE_LEN: usize = 16 << 20;
+
+/// Bytes hashed before their pages are given back.
+const WINDOW: usize = 1 << 20;
+
+/// Where the bytes of an image come from: a map at the edge, a `Vec` in tests.
+pub trait Backing: Sync {
+    /// All bytes of the file.
+    fn bytes(&self) -> &[u8];
+
+    /// Tells that these bytes are not needed again soon.
+    fn release(&self, _range: Range<usize>) {}
+
+    /// Whether the file became shorter under the map, so that zeros were read.
+    fn lost(&self) -> bool {
+        false
+    }
+}
+
+impl Backing for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Why an image cannot be loaded or its bytes cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The file ends inside the global header.
+    #[error("reading global header: {}", if *.len == 0 { "EOF" } else { "unexpected EOF" })]
+    HeaderCut {
+        /// Length of the file in bytes.
+        len: usize,
+    },
+    /// Bytes 32..42 are not the magic.
+    #[error("invalid SIF magic")]
+    Magic,
+    /// Bytes 42..45 are not version 01.
+    #[error("incompatible SIF version")]
+    Version,
+    /// A header field has a value that no image can have.
+    #[error("header field '{field}' at byte {at} is {value}: {must}")]
+    HeaderField {
+        /// Name of the field.
+        field: &'static str,
+        /// Byte position of the field.
+        at: usize,
+        /// The stored value.
+        value: i64,
+        /// The rule that it breaks.
+        must: &'static str,
+    },
+    /// The descriptor table does not lie inside the file or its own window.
+    #[error("reading descriptors: {}", if *.readable == 0 { "EOF" } else { "unexpected EOF" })]
+    TableCut {
+        /// First byte of the table.
+        start: u64,
+        /// Byte behind the last descriptor.
+        end: u128,
+        /// Bytes of the table that can be read.
+        readable: u64,
+    },
+    /// The data of an object cannot be read.
+    #[error("{0}")]
+    Object(Fault),
+    /// A semantic fault of the image.
+    #[error("malformed image: {0}")]
+    Malformed(Fault),
+    /// Another process made the file shorter while it was read.
+    #[error("file was truncated by another process while it was read")]
+    Lost,
+    /// A signature object above [`MAX_SIGNATURE_LEN`].
+    #[error("signature object {id} has {size} bytes, more than the {MAX_SIGNATURE_LEN} allowed")]
+    SignatureTooLarge {
+        /// Id of the object.
+        id: u32,
+        /// Its size in bytes.
+        size: i64,
+    },
+}
+
+impl Error {
+    /// More about the fault than the originals' sentence tells: which bytes.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::HeaderCut { len } => Some(format!(
+                "the global header is bytes 0..{HEADER_LEN}, the file ends at byte {len}"
+            )),
+            Self::Magic => Some("bytes 32..42 are not 'SIF_MAGIC' and a NUL".to_owned()),
+            Self::Version => Some("bytes 42..45 are not '01' and a NUL".to_owned()),
+            Self::TableCut {
+                start,
+                end,
+                readable,
+            } => Some(format!(
+                "the descriptor table is bytes {start}..{end}, of which {readable} can be read"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// A semantic fault: the image loads, but cannot be trusted or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The free count is negative or above the capacity.
+    #[error("descriptors free at byte 80 is {value}, of {total} in total")]
+    FreeCount {
+        /// The stored value.
+        value: i64,
+        /// Capacity of the table.
+        total: usize,
+    },
+    /// Data offset or size cannot be.
+    #[error("{field} at byte {at} is {value}, file length is {len}")]
+    DataSection {
+        /// `data offset` or `data size`.
+        field: &'static str,
+        /// Byte position of the field.
+        at: usize,
+        /// The stored value.
+        value: i64,
+        /// Length of the file in bytes.
+        len: usize,
+    },
+    /// Negative offset of an object.
+    #[error("object {id}: offset at byte {at} is {value}")]
+    NegativeOffset {
+        /// Id of the object.
+        id: u32,
+        /// Byte position of the field.
+        at: u64,
+        /// The stored value.
+        value: i64,
+    },
+    /// Negative size of an object.
+    #[error("object {id}: size at byte {at} is {value}")]
+    NegativeSize {
+        /// Id of the object.
+        id: u32,
+        /// Byte position of the field.
+        at: u64,
+        /// The stored value.
+        value: i64,
+    },
+    /// Offset plus size leaves the range of a 64-bit number.
+    #[error("object {id}: offset {offset} and size {size} at byte {at} overflow")]
+    Overflow {
+        /// Id of the object.
+        id: u32,
+        /// Byte position of the offset field.
+        at: u64,
+        /// The stored offset.
+        offset: i64,
+        /// The stored size.
+        size: i64,
+    },
+    /// Data behind the end of the file.
+    #[error("object {id}: data is bytes {start}..{end}, the file ends at byte {len}")]
+    PastEnd {
+        /// Id of the object.
+        id: u32,
+        /// First byte of the data.
+        start: i64,
+        /// Byte behind the data.
+        end: i64,
+        /// Length of the file in bytes.
+        len: usize,
+    },
+    /// Data inside the header, the table or another object.
+    #[error("object {id}: data at byte {start} overlaps {other}")]
+    Overlap {
+        /// Id of the object.
+        id: u32,
+        /// First byte of the data.
+        start: usize,
+        /// What it overlaps.
+        other: String,
+    },
+    /// A used descriptor with id 0.
+    #[error("descriptor at byte {at}: id is 0")]
+    ZeroId {
+        /// Byte position of the field.
+        at: u64,
+    },
+    /// Two used descriptors with one id.
+    #[error("descriptor at byte {at}: id {id} is used twice")]
+    DuplicateId {
+        /// The id.
+        id: u32,
+        /// Byte position of the second one.
+        at: u64,
+    },
+    /// A group whose members disagree about the mask bits.
+    #[error("object {id}: group field at byte {at} lacks the mask that its group has")]
+    GroupMask {
+        /// Id of the object.
+        id: u32,
+        /// Byte position of the field.
+        at: u64,
+    },
+    /// More than one primary system partition.
+    #[error("objects {first} and {second} are both primary system partitions")]
+    SecondPrimary {
+        /// Id of the first.
+        first: u32,
+        /// Id of the second.
+        second: u32,
+    },
+}
+
+/// Where the data of an object lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Inside the file, or empty.
+    Inside(Range<usize>),
+    /// Not readable, or only in part: the bytes that are there, and the fault.
+    Faulty(Range<usize>, Fault),
+}
+
+/// A parsed image that borrows its bytes.
+pub struct Image<'a> {
+    backing: &'a dyn Backing,
+    bytes: &'a [u8],
+    header: Header,
+    table_offset: u64,
+    total: usize,
+    descriptors: Vec<Descriptor>,
+    lowest_in_raw_group: HashMap<u32, u32>,
+    lowest_in_group: BTreeMap<GroupId, u32>,
+    faults: Vec<Fault>,
+}
+
+impl<'a> Image<'a> {
+    /// Parses header and table, and checks everything once.
+    ///
+    /// # Errors
+    /// Structural faults only, [`Error`].
+    pub fn parse(backing: &'a dyn Backing) -> Result<Self, Error> {
+        let bytes = backing.bytes();
+        let header = parse_header(bytes)?;
+        let (table_offset, total) = locate_table(&header, bytes.len())?;
+        let table = usize::try_from(table_offset)
+            .ok()
+            .and_then(|start| bytes.get(start..))
+            .unwrap_or_default();
+        let (slots, _) = table.as_chunks::<DESCRIPTOR_LEN>();
+        let descriptors: Vec<_> = slots
+            .iter()
+            .take(total)
+            .enumerate()
+            .filter(|(_, raw)| raw.get(4) != Some(&0))
+            .map(|(slot, raw)| Descriptor::from_bytes(slot, *raw))
+            .collect();
+        let mut lowest_in_raw_group = HashMap::new();
+        let mut lowest_in_group = BTreeMap::new();
+        for object in &descriptors {
+            let id = object.raw_id();
+            lower(lowest_in_raw_group.entry(object.raw_group()), id);
+            if let Some(group) = object.group() {
+                let lowest = lowest_in_group.entry(group).or_insert(id);
+                *lowest = id.min(*lowest);
+            }
+        }
+        let mut image = Self {
+            backing,
+            bytes,
+            header,
+            table_offset,
+            total,
+            descriptors,
+            lowest_in_raw_group,
+            lowest_in_group,
+            faults: Vec::new(),
+        };
+        image.faults = image.find_faults();
+        image.still_there()?;
+        Ok(image)
+    }
+
+    /// The global header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Used descriptors in table order.
+    pub fn objects(&self) -> &[Descriptor] {
+        &self.descriptors
+    }
+
+    /// Capacity of the descriptor table.
+    pub fn capacity(&self) -> usize {
+        self.total
+    }
+
+    /// Free slots, counted in the table.
+    pub fn free(&self) -> usize {
+        self.total.saturating_sub(self.descriptors.len())
+    }
+
+    /// Length of the file in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether no slot is used.
+    pub fn is_empty(&self) -> bool {
+        self.descriptors.is_empty()
+    }
+
+    /// Byte position of a slot of the table.
+    pub fn slot_position(&self, slot: usize) -> u64 {
+        let len = u64::try_from(DESCRIPTOR_LEN).unwrap_or(u64::MAX);
+        let slot = u64::try_from(slot).unwrap_or(u64::MAX);
+        self.table_offset.saturating_add(slot.saturating_mul(len))
+    }
+
+    /// Every semantic fault, in the order of the table.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Refuses an image with any semantic fault.
+    ///
+    /// # Errors
+    /// The first fault as [`Error::Malformed`].
+    pub fn require_sound(&self) -> Result<(), Error> {
+        self.faults
+            .first()
+            .map_or(Ok(()), |fault| Err(Error::Malformed(fault.clone())))
+    }
+
+    /// The groups of used objects, ascending, each with its smallest id.
+    pub fn groups(&self) -> &BTreeMap<GroupId, u32> {
+        &self.lowest_in_group
+    }
+
+    /// Id of an object relative to the smallest id with the same raw group field.
+    ///
+    /// Source: sylabs/sif `pkg/sif/load.go`; spec/sif.md 1.5.
+    pub fn relative_id(&self, object: &Descriptor) -> RelativeId {
+        let lowest = self
+            .lowest_in_raw_group
+            .get(&object.raw_group())
+            .copied()
+            .unwrap_or_default();
+        RelativeId(object.raw_id().wrapping_sub(lowest))
+    }
+
+    /// Where the data of an object lies in the file.
+    pub fn place(&self, object: &Descriptor) -> Place {
+        let (id, len) = (object.raw_id(), self.bytes.len());
+        let (offset, size) = (object.offset(), object.size());
+        let slot = self.slot_position(object.slot());
+        if size < 0 {
+            let at = slot.saturating_add(25);
+            let value = size;
+            return Place::Faulty(0..0, Fault::NegativeSize { id, at, value });
+        }
+        let at = slot.saturating_add(17);
+        if offset < 0 {
+            let value = offset;
+            return Place::Faulty(0..0, Fault::NegativeOffset { id, at, value });
+        }
+        if size == 0 {
+            return Place::Inside(0..0);
+        }
+        let Some(end) = offset.checked_add(size) else {
+            return Place::Faulty(
+                0..0,
+                Fault::Overflow {
+                    id,
+                    at,
+                    offset,
+                    size,
+                },
+            );
+        };
+        let clamp = |value: i64| usize::try_from(value).unwrap_or(usize::MAX).min(len);
+        let range = clamp(offset)..clamp(end);
+        if usize::try_from(end).is_ok_and(|end| end <= len) {
+            Place::Inside(range)
+        } else {
+            let start = offset;
+            Place::Faulty(
+                range,
+                Fault::PastEnd {
+                    id,
+                    start,
+                    end,
+                    len,
+                },
+            )
+        }
+    }
+
+    /// Borrows an object's data from the map; nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if the object does not lie inside the file.
+    pub fn data(&self, object: &Descriptor) -> Result<&'a [u8], Error> {
+        match self.place(object) {
+            Place::Inside(range) => Ok(self.bytes.get(range).unwrap_or_default()),
+            Place::Faulty(_, fault) => Err(Error::Object(fault)),
+        }
+    }
+
+    /// Borrows what there is of an object's data, and tells whether it is whole.
+    pub fn data_so_far(&self, object: &Descriptor) -> (&'a [u8], Option<Fault>) {
+        let (range, fault) = match self.place(object) {
+            Place::Inside(range) => (range, None),
+            Place::Faulty(range, fault) => (range, Some(fault)),
+        };
+        (self.bytes.get(range).unwrap_or_default(), fault)
+    }
+
+    /// Borrows the data of a signature object.
+    ///
+    /// # Errors
+    /// [`Error::Object`], or [`Error::SignatureTooLarge`].
+    pub fn signature_data(&self, object: &Descriptor) -> Result<&'a [u8], Error> {
+        let data = self.data(object)?;
+        if data.len() > MAX_SIGNATURE_LEN {
+            return Err(Error::SignatureTooLarge {
+                id: object.raw_id(),
+                size: object.size(),
+            });
+        }
+        Ok(data)
+    }
+
+    /// Hashes an object where it lies, giving pages back on the way.
+    ///
+    /// # Errors
+    /// [`Error::Object`] if it does not lie inside the file, [`Error::Lost`]
+    /// if the file was truncated meanwhile.
+    pub fn digest(
+        &self,
+        object: &Descriptor,
+        algorithm: HashAlgorithm,
+    ) -> Result<Digest, Error> {
+        self.digest_all(std::slice::from_ref(&object), algorithm)
+    }
+
+    /// Hashes the data of several objects as one stream.
+    ///
+    /// # Errors
+    /// As [`Image::digest`].
+    pub fn digest_all(
+        &self,
+        objects: &[&Descriptor],
+        algorithm: HashAlgorithm,
+    ) -> Result<Digest, Error> {
+        let mut hasher = algorithm.hasher();
+        for object in objects {
+            let range = match self.place(object) {
+                Place::Inside(range) => range,
+                Place::Faulty(_, fault) => return Err(Error::Object(fault)),
+            };
+            let mut at = range.start;
+            while at < range.end {
+                let next = at.saturating_add(WINDOW).min(range.end);
+                hasher.update(self.bytes.get(at..next).unwrap_or_default());
+                self.backing.release(at..next);
+                at = next;
+            }
+        }
+        self.still_there()?;
+        Ok(hasher.finish())
+    }
+
+    /// Fails if the file was truncated under the map at any time so far.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub fn still_there(&self) -> Result<(), Error> {
+        if self.backing.lost() {
+            Err(Error::Lost)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn find_faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.find_header_faults(&mut faults);
+        let mut members = HashMap::<GroupId, usize>::new();
+        for group in self.descriptors.iter().filter_map(Descriptor::group) {
+            let count = members.entry(group).or_default();
+            *count = count.saturating_add(1);
+        }
+        let mut seen = HashSet::new();
+        let mut primary = None;
+        let mut places = Vec::new();
+        for object in &self.descriptors {
+            let id = object.raw_id();
+            let slot = self.slot_position(object.slot());
+            let at = slot.saturating_add(5);
+            if id == 0 {
+                faults.push(Fault::ZeroId { at });
+            } else if !seen.insert(id) {
+                faults.push(Fault::DuplicateId { id, at });
+            }
+            let crowded = |group| members.get(&group).is_some_and(|count| *count > 1);
+            if object.group_mask_incomplete() && object.group().is_some_and(crowded) {
+                let at = slot.saturating_add(9);
+                faults.push(Fault::GroupMask { id, at });
+            }
+            if object.is_primary_partition() {
+                match primary {
+                    None => primary = Some(id),
+                    Some(first) => faults.push(Fault::SecondPrimary { first, second: id }),
+                }
+            }
+            match self.place(object) {
+                Place::Inside(range) if range.is_empty() => {}
+                Place::Inside(range) => places.push((range, id)),
+                Place::Faulty(_, fault) => faults.push(fault),
+            }
+        }
+        self.find_overlaps(places, &mut faults);
+        faults
+    }
+
+    fn find_header_faults(&self, faults: &mut Vec<Fault>) {
+        let value = self.header.descriptors_free();
+        if usize::try_from(value).map_or(true, |free| free > self.total) {
+            let total = self.total;
+            faults.push(Fault::FreeCount { value, total });
+        }
+        let len = self.bytes.len();
+        let occupied = self.descriptors.iter().any(|object| object.size() > 0);
+        let value = self.header.data_offset();
+        // Old empty images have a data offset behind their end.
+        if value < 0 || (occupied && usize::try_from(value).map_or(true, |at| at > len)) {
+            faults.push(Fault::DataSection {
+                field: "data offset",
+                at: 112,
+                value,
+                len,
+            });
+        }
+        let value = self.header.data_size();
+        if value < 0 {
+            faults.push(Fault::DataSection {
+                field: "data size",
+                at: 120,
+                value,
+                len,
+            });
+        }
+    }
+
+    fn find_overlaps(&self, mut places: Vec<(Range<usize>, u32)>, faults: &mut Vec<Fault>) {
+        let table = usize::try_from(self.table_offset).unwrap_or(usize::MAX);
+        let table_end = usize::try_from(self.slot_position(self.total)).unwrap_or(usize::MAX);
+        places.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut reach: Option<(usize, u32)> = None;
+        for (range, id) in places {
+            let other = if range.start < HEADER_LEN {
+                Some("the global header".to_owned())
+            } else if range.start < table_end && range.end > table {
+                Some("the descriptor table".to_owned())
+            } else {
+                reach
+                    .filter(|(end, _)| *end > range.start)
+                    .map(|(_, other)| format!("object {other}"))
+            };
+            if let Some(other) = other {
+                let start = range.start;
+                faults.push(Fault::Overlap { id, start, other });
+            }
+            if reach.is_none_or(|(end, _)| end < range.end) {
+                reach = Some((range.end, id));
+            }
+        }
+    }
+
+    /// Finds one object by id.
+    ///
+    /// # Errors
+    /// In the words of the originals, [`Lookup`].
+    pub fn object(&self, id: u32) -> Result<&Descriptor, Lookup> {
+        if self.is_empty() {
+            return Err(Lookup::NoObjects);
+        }
+        if id == 0 {
+            return Err(Lookup::InvalidObjectId);
+        }
+        self.only(|object| object.raw_id() == id)
+    }
+
+    /// Finds the primary system partition.
+    ///
+    /// # Errors
+    /// In the words of the originals, [`Lookup`].
+    pub fn primary_partition(&self) -> Result<&Descriptor, Lookup> {
+        if self.is_empty() {
+            return Err(Lookup::NoObjects);
+        }
+        self.only(Descriptor::is_primary_partition)
+    }
+
+    fn only(&self, wanted: impl Fn(&Descriptor) -> bool) -> Result<&Descriptor, Lookup> {
+        let mut found = self.descriptors.iter().filter(|object| wanted(object));
+        match (found.next(), found.next()) {
+            (None, _) => Err(Lookup::NotFound),
+            (Some(object), None) => Ok(object),
+            (Some(_), Some(_)) => Err(Lookup::Several),
+        }
+    }
+
+    /// Used objects of a group in table order.
+    pub fn group_members(&self, group: GroupId) -> impl Iterator<Item = &Descriptor> {
+        self.descriptors
+            .iter()
+            .filter(move |object| object.group() == Some(group))
+    }
+
+    /// Used signature objects in table order.
+    pub fn signatures(&self) -> impl Iterator<Item = &Descriptor> {
+        self.descriptors
+            .iter()
+            .filter(|object| object.data_type() == DataType::Signature)
+    }
+
+    /// Ids in use, for writers that must not make a duplicate.
+    pub fn ids(&self) -> HashSet<ObjectId> {
+        self.descriptors.iter().filter_map(Descriptor::id).collect()
+    }
+}
+
+/// Why no single object was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lookup {
+    /// The image has no used slot.
+    #[error("no objects in image")]
+    NoObjects,
+    /// Id 0.
+    #[error("invalid object ID")]
+    InvalidObjectId,
+    /// No match.
+    #[error("object not found")]
+    NotFound,
+    /// More than one match.
+    #[error("multiple objects found")]
+    Several,
+}
+
+fn lower(entry: std::collections::hash_map::Entry<'_, u32, u32>, id: u32) {
+    let lowest = entry.or_insert(id);
+    *lowest = id.min(*lowest);
+}
+
+fn parse_header(bytes: &[u8]) -> Result<Header, Error> {
+    let raw = bytes
+        .first_chunk::<HEADER_LEN>()
+        .ok_or(Error::HeaderCut { len: bytes.len() })?;
+    let header = Header::from_bytes(*raw);
+    if header.magic() != *b"SIF_MAGIC\0" {
+        return Err(Error::Magic);
+    }
+    if header.version() != *b"01\0" {
+        return Err(Error::Version);
+    }
+    Ok(header)
+}
+
+/// Returns the byte position and the capacity of a table that lies in the file.
+fn locate_table(header: &Header, len: usize) -> Result<(u64, usize), Error> {
+    let non_negative = |field, at, value: i64| {
+        u64::try_from(value).map_err(|_| Error::HeaderField {
+            field,
+            at,
+            value,
+            must: "must not be negative",
+        })
+    };
+    let total = non_negative("descriptors total", 88, header.descriptors_total())?;
+    let start = non_negative("descriptors offset", 96, header.descriptors_offset())?;
+    let window = non_negative("descriptors size", 104, header.descriptors_size())?;
+    if usize::try_from(start).map_or(true, |start| start < HEADER_LEN) {
+        return Err(Error::HeaderField {
+            field: "descriptors offset",
+            at: 96,
+            value: header.descriptors_offset(),
+            must: "the table would overlap the global header",
+        });
+    }
+    if start.checked_add(window).is_none_or(|end| i64::try_from(end).is_err()) {
+        return Err(Error::HeaderField {
+            field: "descriptors size",
+            at: 104,
+            value: header.descriptors_size(),
+            must: "offset and size overflow",
+        });
+    }
+    let slot = u128::try_from(DESCRIPTOR_LEN).unwrap_or(u128::MAX);
+    let need = u128::from(total).saturating_mul(slot);
+    let there = u64::try_from(len).unwrap_or(u64::MAX).saturating_sub(start);
+    let readable = there.min(window);
+    if need > u128::from(readable) {
+        return Err(Error::TableCut {
+            start,
+            end: u128::from(start).saturating_add(need),
+            readable,
+        });
+    }
+    // `need` fits in the file, so the count fits in memory.
+    Ok((start, usize::try_from(total).unwrap_or(usize::MAX)))
+}

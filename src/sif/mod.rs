@@ -1,0 +1,21 @@
+//! WHERE signatures and signed objects live: the SIF container format.
+//!
+//! [`Image`] is the one view of a parsed and checked image; [`edit`] plans
+//! changes. Bytes come from the edge, nothing here opens a file.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+mod descriptor;
+pub mod digests;
+pub mod edit;
+mod header;
+mod image;
+pub mod types;
+
+pub use descriptor::{DESCRIPTOR_LEN, Descriptor, ExtraError, Link, NewDescriptor, RelativeId};
+pub use header::{HEADER_LEN, Header, UNSET_TIME};
+pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place};
+pub use types::{GroupId, ObjectId};

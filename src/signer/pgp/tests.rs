@@ -1,0 +1,474 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::*;
+use crate::key::pgp::{
+    Entity,
+    tests::{NOW, fixture, keyring, sif_corpus},
+};
+
+/// What go-crypto 1.4.1 answered, see fixtures/gpg/README.md.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    message: String,
+    keyring: String,
+    now: u64,
+    error: String,
+    signer: String,
+    text: String,
+}
+
+fn entity(name: &str) -> Entity {
+    keyring(name).into_entities().remove(0)
+}
+
+fn sealed(key: &Entity, passphrase: Option<&[u8]>, text: &[u8], salt: bool) -> Vec<u8> {
+    let key = key.unlock(passphrase).unwrap();
+    let options = SealOptions {
+        created: NOW - 10,
+        salt,
+    };
+    seal(text, &key, &options).unwrap()
+}
+
+#[test]
+fn answers_as_go_crypto() {
+    let answers: Vec<Answer> = serde_json::from_slice(&fixture("gpg/answers.json")).unwrap();
+    assert!(answers.len() > 50);
+    for mut answer in answers {
+        if answer.keyring == BRAINPOOL {
+            // Known difference: no Brainpool curves here, the key is skipped.
+            answer.error = "openpgp: signature made by unknown entity".into();
+            answer.signer.clear();
+        }
+        let case = format!("{} {} {}", answer.message, answer.keyring, answer.now);
+        let keyring = keyring(&format!("gpg/{}", answer.keyring));
+        let message = fixture(&format!("gpg/{}", answer.message));
+        let (error, signer) = match open(&message, &[&keyring], answer.now) {
+            Ok(opened) => {
+                assert_eq!(opened.payload(), answer.text.as_bytes(), "{case}");
+                (String::new(), Some(opened.signer().clone()))
+            }
+            Err(failure) => (failure.to_string(), failure.signer().cloned()),
+        };
+        assert_eq!(error, answer.error, "{case}");
+        let signer = signer.map_or(String::new(), |s| s.primary_fingerprint().to_string());
+        assert_eq!(signer, answer.signer, "{case}");
+    }
+}
+
+#[test]
+fn opens_a_signature_apptainer_made() {
+    let image = fixture("peers/native/pgp-one.sif");
+    let from = image
+        .windows(BEGIN.len())
+        .rposition(|window| window == BEGIN)
+        .unwrap();
+    let keyring = keyring("peers/keys/keyring/pgp-public");
+    let opened = open(
+        &image[from..],
+        &[&Keyring::default(), &keyring],
+        1_795_400_000,
+    )
+    .unwrap();
+    assert!(opened.payload().starts_with(br#"{"version":1,"header":"#));
+    let signer = opened.signer();
+    assert_eq!((signer.keyring_index(), signer.entity_index()), (1, 0));
+    assert_eq!(
+        signer.user_id(),
+        Some("Alice Builder (fixture) <alice@example.org>")
+    );
+    assert_eq!(signer.primary_fingerprint(), signer.signing_fingerprint());
+    assert_eq!(issuers(&image[from..]), [0x22CC_7329_2934_D01F]);
+}
+
+#[test]
+fn names_primary_and_subkey_apart() {
+    let keyring = keyring("gpg/subkey.pub");
+    let opened = open(&fixture("gpg/subkey.json.asc"), &[&keyring], NOW).unwrap();
+    let signer = opened.signer();
+    assert_eq!(
+        *signer.primary_fingerprint(),
+        keyring.entities()[0].fingerprint()
+    );
+    assert_ne!(signer.primary_fingerprint(), signer.signing_fingerprint());
+}
+
+#[test]
+fn the_known_answer_is_made_byte_for_byte() {
+    let (Some(key), Some(image)) = (
+        sif_corpus("keys/private.asc"),
+        sif_corpus("images/one-group-signed-pgp.sif"),
+    ) else {
+        return;
+    };
+    let key = crate::key::pgp::entities_from_armored_or_binary(&key)
+        .unwrap()
+        .remove(0);
+    let wanted = &image[40960..40960 + 1048];
+    let text = parse(wanted).unwrap().plaintext().to_vec();
+    let options = SealOptions {
+        created: 1_593_475_316,
+        salt: false,
+    };
+    let made = seal(&text, &key.unlock(None).unwrap(), &options).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&made),
+        String::from_utf8_lossy(wanted)
+    );
+}
+
+#[test]
+fn opens_what_it_seals() {
+    let locked = Some(&b"correct horse"[..]);
+    for (name, passphrase) in [
+        ("gpg/ed25519.sec", None),
+        ("gpg/p256.sec", None),
+        ("gpg/p384.sec", None),
+        ("gpg/p521.sec", None),
+        ("gpg/dsa.sec", None),
+        ("gpg/rsa.sec", None),
+        ("gpg/newed25519.sec", None),
+        ("gpg/newed448.sec", None),
+        ("gpg/locked.sec", locked),
+        ("gpg/lockedec.sec", locked),
+    ] {
+        for salt in [false, true] {
+            let text = b"- dash\n\n{\"a\": 1}";
+            let message = sealed(&entity(name), passphrase, text, salt);
+            let opened = open(&message, &[&keyring(name)], NOW).unwrap();
+            assert_eq!(opened.payload(), text, "{name}");
+            assert_eq!(opened.signer().created(), NOW - 10);
+        }
+    }
+}
+
+#[test]
+fn repeats_without_salt_only() {
+    let key = entity("gpg/rsa.sec");
+    let make = |salt| sealed(&key, None, b"text", salt);
+    assert_eq!(make(false), make(false));
+    assert_ne!(make(true), make(true));
+}
+
+#[test]
+fn does_not_seal_text_that_would_change() {
+    let key = entity("gpg/ed25519.sec").unlock(None).unwrap();
+    let options = SealOptions {
+        created: NOW,
+        salt: true,
+    };
+    for text in [&b"a \nb"[..], b"a\n", b"a\r\nb", b"a\t"] {
+        assert!(matches!(
+            seal(text, &key, &options),
+            Err(Error::TextNotKept)
+        ));
+    }
+}
+
+#[test]
+fn text_behind_the_padding_matters_only_when_it_is_reached() {
+    // The checksum line turned into base64 text: the packet in front of it is whole.
+    let good = String::from_utf8(fixture("gpg/ed25519.json.asc")).unwrap();
+    assert!(good.contains("=\n="), "padding, then a checksum");
+    let odd = good.replace("=\n=", "=\nA");
+    let keyring = keyring("gpg/ed25519.pub");
+    assert!(open(odd.as_bytes(), &[&keyring], NOW).is_ok());
+    let unknown = open(odd.as_bytes(), &[&Keyring::default()], NOW);
+    assert!(matches!(unknown.unwrap_err().error(), Error::Armor));
+}
+
+#[test]
+fn a_version_6_key_verifies_but_does_not_sign() {
+    let opened = open(&fixture("gpg/v6.json.asc"), &[&keyring("gpg/v6.pub")], NOW).unwrap();
+    assert_eq!(opened.signer().primary_fingerprint().as_bytes().len(), 32);
+    assert!(entity("gpg/v6.sec").unlock(None).is_err());
+}
+
+#[test]
+fn a_second_key_with_the_same_id_is_tried() {
+    // Twice the same entity: the first one decides, whichever keyring it is in.
+    let one = keyring("gpg/ed25519.pub");
+    let message = fixture("gpg/ed25519.json.asc");
+    let opened = open(&message, &[&keyring("gpg/p256.pub"), &one, &one], NOW).unwrap();
+    assert_eq!(opened.signer().keyring_index(), 1);
+}
+
+#[test]
+fn frames_as_strictly_as_go_crypto() {
+    let armor =
+        "-----BEGIN PGP SIGNATURE-----\nComment: x\n\nAAAA\n=AAAA\n-----END PGP SIGNATURE-----";
+    let begin = "-----BEGIN PGP SIGNED MESSAGE-----";
+    for (text, plain) in [
+        (format!("{begin}\n\na\n{armor}"), Some("a")),
+        (
+            format!("x\n{begin}\r\nHash: sha256 , SHA1\r\n\r\n- -a \t\r\nb\r\n{armor}\nx"),
+            Some("-a\nb"),
+        ),
+        (format!("{begin}\n \n\n{armor}"), Some("")),
+        (
+            format!("{begin}\nHash: SHA256\nHash: MD5\n\na\n{armor}"),
+            Some("a"),
+        ),
+        (format!("x{begin}\n\na\n{armor}"), None),
+        (format!("{begin} \n\na\n{armor}"), None),
+        (format!("{begin}\nHash: SHA999\n\na\n{armor}"), None),
+        (format!("{begin}\nhash: SHA256\n\na\n{armor}"), None),
+        (format!("{begin}\nHash: SHA256\t\n\na\n{armor}"), None),
+        (format!("{begin}\nComment: a\n\na\n{armor}"), None),
+        (format!("{begin}\nHash SHA256\n\na\n{armor}"), None),
+        (format!("{begin}\n\n{armor}"), None),
+        (format!("{begin}\n\na\n"), None),
+        (format!("{begin}\n\na\n{}", &armor[..armor.len() - 3]), None),
+        (
+            format!("{begin}\n\na\n{}", armor.replace("x\n\n", "x\n")),
+            None,
+        ),
+    ] {
+        let message = parse(text.as_bytes());
+        let found = message.map(|m| String::from_utf8_lossy(m.plaintext()).into_owned());
+        assert_eq!(found.as_deref(), plain, "{text}");
+    }
+}
+
+#[test]
+fn broken_armor_and_foreign_packets_are_named() {
+    let good = String::from_utf8(fixture("gpg/ed25519.json.asc")).unwrap();
+    let keyring = keyring("gpg/ed25519.pub");
+    let fail = |text: &str| {
+        let result = open(text.as_bytes(), &[&keyring], NOW);
+        result.unwrap_err().to_string()
+    };
+    let at = good.find("SIGNATURE-----\n\n").unwrap() + 16;
+    let with = |body: &str| {
+        let end = good[at..].find("-----END").unwrap() + at;
+        format!("{}{body}\n{}", &good[..at], &good[end..])
+    };
+    assert_eq!(fail("x"), "clearsigned message not found");
+    assert_eq!(fail(&with("!!!!")), "openpgp: invalid data: armor invalid");
+    assert_eq!(
+        fail(&with("AAAA")),
+        "openpgp: invalid data: tag byte does not have MSB set"
+    );
+    // A user id packet.
+    assert_eq!(
+        fail(&with("zQFh")),
+        "openpgp: invalid data: non signature packet found"
+    );
+    assert_eq!(fail(&with("")), "openpgp: signature made by unknown entity");
+    assert_eq!(fail(&with("wl0A")), "unexpected EOF");
+}
+
+#[test]
+fn every_changed_bit_of_the_text_is_refused() {
+    let keyring = keyring("gpg/ed25519.pub");
+    let good = fixture("gpg/ed25519.json.asc");
+    let from = good.windows(2).position(|w| w == b"\n\n").unwrap() + 2;
+    let text = parse(&good).unwrap().plaintext().to_vec();
+    assert!(open(&good, &[&keyring], NOW).is_ok());
+    for at in from..from + text.len() {
+        for bit in 0..8 {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            assert!(open(&bad, &[&keyring], NOW).is_err(), "{at} {bit}");
+        }
+    }
+}
+
+#[test]
+fn every_changed_bit_of_the_signature_packet_is_refused() {
+    let keyring = keyring("gpg/ed25519.pub");
+    let packet = parse(&fixture("gpg/ed25519.json.asc"))
+        .unwrap()
+        .signature_body()
+        .to_vec();
+    let with = |packet: &[u8]| {
+        let body = STANDARD.encode(packet);
+        let lines: Vec<_> = body.as_bytes().chunks(LINE).collect();
+        let mut out = b"-----BEGIN PGP SIGNED MESSAGE-----\n\n{\"version\":1,\"text\":\"signed\"}\n-----BEGIN PGP SIGNATURE-----\n\n".to_vec();
+        out.extend(lines.join(&b'\n'));
+        out.extend(b"\n-----END PGP SIGNATURE-----\n");
+        out
+    };
+    assert!(open(&with(&packet), &[&keyring], NOW).is_ok());
+    let message = Signature::parse(&packet[2..]).unwrap();
+    let hashed = message.suffix.len() - 6;
+    // The unhashed area and the two digest bytes behind it are not covered by any signature.
+    let unhashed = 2 + usize::from(packet[2 + hashed]) * 256 + usize::from(packet[3 + hashed]);
+    let free = 2 + hashed..2 + hashed + unhashed + 2;
+    let counts = [free.end + 1, free.end + 2 + 32 + 1];
+    for at in (0..packet.len()).filter(|at| !free.contains(at)) {
+        for bit in 0..8 {
+            let mut bad = packet.clone();
+            bad[at] ^= 1 << bit;
+            if open(&with(&bad), &[&keyring], NOW).is_ok() {
+                // The bit count of a number may change as long as its byte count does not.
+                assert!(counts.contains(&at), "byte {at} bit {bit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_cut_is_survived() {
+    let keyring = keyring("gpg/rsa.pub");
+    let good = fixture("gpg/rsa.json.asc");
+    let end = good.len() - 1;
+    for length in 0..end {
+        assert!(open(&good[..length], &[&keyring], NOW).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_text_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = parse(&bytes);
+        let mut message = b"-----BEGIN PGP SIGNED MESSAGE-----\n\n".to_vec();
+        message.extend_from_slice(&bytes);
+        message.extend_from_slice(b"\n-----BEGIN PGP SIGNATURE-----\n\n");
+        message.extend_from_slice(STANDARD.encode(&bytes).as_bytes());
+        message.extend_from_slice(b"\n-----END PGP SIGNATURE-----");
+        let _ = issuers(&message);
+        let opened = open(&message, &[&Keyring::default()], NOW);
+        prop_assert!(opened.is_err());
+    }
+
+    #[test]
+    fn damaged_messages_never_panic(at in 0usize..700, value in any::<u8>()) {
+        let keyring = keyring("gpg/rsa.pub");
+        let mut message = fixture("gpg/rsa.odd.asc");
+        let at = at % message.len();
+        message[at] = value;
+        let _ = open(&message, &[&keyring], NOW);
+    }
+
+    #[test]
+    fn framing_keeps_any_lines(lines in proptest::collection::vec("[ -~]{0,20}[!-~]", 1..6)) {
+        let text = lines.join("\n");
+        let (framed, signed) = clearsign::frame(text.as_bytes());
+        let mut message = b"-----BEGIN PGP SIGNED MESSAGE-----\n\n".to_vec();
+        message.extend_from_slice(&framed);
+        message.extend_from_slice(b"-----BEGIN PGP SIGNATURE-----\n\n\n-----END PGP SIGNATURE-----");
+        let parsed = parse(&message).unwrap();
+        prop_assert_eq!(parsed.plaintext(), text.as_bytes());
+        prop_assert_eq!(parsed.signed_bytes(), &signed[..]);
+    }
+}
+
+/// One changed byte and what go-crypto says: `judge mutate` writes such lines.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mutation {
+    name: String,
+    part: String,
+    at: usize,
+    xor: u8,
+    error: String,
+    signer: String,
+    text: String,
+}
+
+#[test]
+fn changed_bytes_are_judged_as_go_crypto_judges_them() {
+    let Some(list) = std::env::var_os("SIGSIF_MUTATIONS") else {
+        return;
+    };
+    let mut differences = 0;
+    for line in std::fs::read_to_string(list).unwrap().lines() {
+        let wanted: Mutation = serde_json::from_str(line).unwrap();
+        let mut message = fixture(&format!("gpg/{}.json.asc", wanted.name));
+        let mut ring = fixture(&format!("gpg/{}.pub", wanted.name));
+        match wanted.part.as_str() {
+            "message" => message[wanted.at] ^= wanted.xor,
+            "ring" => ring[wanted.at] ^= wanted.xor,
+            _ => {
+                let mut packets = parse(&message).unwrap().signature_body().to_vec();
+                packets[wanted.at] ^= wanted.xor;
+                let end = message
+                    .windows(20)
+                    .position(|w| w == b"-----BEGIN PGP SIGNA");
+                message.truncate(end.unwrap());
+                message.extend_from_slice(b"-----BEGIN PGP SIGNATURE-----\n\n");
+                for line in STANDARD.encode(&packets).as_bytes().chunks(64) {
+                    message.extend_from_slice(line);
+                    message.push(b'\n');
+                }
+                message.extend_from_slice(b"-----END PGP SIGNATURE-----");
+            }
+        }
+        let ring = Keyring::parse(&ring).unwrap_or_default();
+        let (error, signer, text) = match open(&message, &[&ring], NOW) {
+            Ok(opened) => (
+                String::new(),
+                opened.signer().primary_fingerprint().to_string(),
+                opened.payload().to_vec(),
+            ),
+            Err(failure) => (
+                failure.to_string(),
+                failure
+                    .signer()
+                    .map_or(String::new(), |s| s.primary_fingerprint().to_string()),
+                wanted.text.clone().into_bytes(),
+            ),
+        };
+        let same = (error.as_str(), signer.as_str()) == (&*wanted.error, &*wanted.signer)
+            && text == wanted.text.as_bytes();
+        if !same {
+            differences += 1;
+            println!(
+                "{} {} {} ^{:#x}: go {:?}, here {error:?}",
+                wanted.name, wanted.part, wanted.at, wanted.xor, wanted.error
+            );
+        }
+    }
+    println!("{differences} differences");
+}
+
+/// Hands sealed messages and keys to outside programs, see `tools/peers.sh`.
+#[test]
+fn writes_samples_for_peers() {
+    let Some(out) = std::env::var_os("SIGSIF_SAMPLES").map(PathBuf::from) else {
+        return;
+    };
+    let pass = Some(&b"correct horse"[..]);
+    for name in ["ed25519", "p256", "p384", "p521", "dsa", "rsa", "lockedec"] {
+        let entity = entity(&format!("gpg/{name}.sec"));
+        let passphrase = (name == "lockedec").then_some(&b"correct horse"[..]);
+        let message = sealed(&entity, passphrase, b"{\"a\":1}\n- dash\nlast", true);
+        std::fs::write(out.join(format!("{name}.asc")), message).unwrap();
+        std::fs::write(out.join(format!("{name}.pub")), entity.public_bytes()).unwrap();
+        let secret = crate::key::pgp::reprotect(&entity, passphrase, Some(b"new pass")).unwrap();
+        std::fs::write(out.join(format!("{name}.reprotected")), &*secret).unwrap();
+    }
+    for bits in [1024, 2048, 4096, 8192] {
+        let params = crate::key::pgp::Params {
+            name: "New Key",
+            comment: "",
+            email: "new@example.org",
+            bits,
+            passphrase: pass,
+            now: NOW - 100,
+        };
+        let pair = crate::key::pgp::generate(&params).unwrap();
+        let entity = Keyring::parse(&pair.secret_bytes)
+            .unwrap()
+            .into_entities()
+            .remove(0);
+        let message = sealed(&entity, pass, b"{\"a\":1}", true);
+        std::fs::write(out.join(format!("new{bits}.asc")), message).unwrap();
+        std::fs::write(out.join(format!("new{bits}.pub")), &pair.public_bytes).unwrap();
+        std::fs::write(
+            out.join(format!("new{bits}.reprotected")),
+            &*pair.secret_bytes,
+        )
+        .unwrap();
+    }
+}
+
+const BRAINPOOL: &str = "brainpool.pub";
+const BEGIN: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";

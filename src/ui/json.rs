@@ -1,0 +1,227 @@
+//! Renders reports as JSON with structs of its own, so that reports can change.
+
+use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
+use serde::Serialize;
+
+/// The JSON of the originals (`--json`). Source: spec/sif.md 4.10.
+///
+/// An image that could not be judged gives the same text as an empty report.
+pub fn original(report: &Report) -> String {
+    let counted: Vec<_> = report
+        .signatures
+        .iter()
+        .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content))
+        .collect();
+    let mut entries = Vec::new();
+    for signature in &counted {
+        let good = signature.verified.iter().map(|object| (object, true));
+        let bad = signature.damaged.iter().map(|object| (object, false));
+        for (object, intact) in good.chain(bad) {
+            entries.push(original_entry(signature, object, intact));
+        }
+    }
+    pretty(&Original {
+        signatures: counted.len(),
+        signer_keys: (!entries.is_empty()).then_some(entries),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Original {
+    signatures: usize,
+    signer_keys: Option<Vec<OriginalEntry>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OriginalEntry {
+    signer: OriginalSigner,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OriginalSigner {
+    partition: &'static str,
+    name: String,
+    fingerprint: String,
+    key_local: bool,
+    key_check: bool,
+    data_check: bool,
+}
+
+fn original_entry(
+    signature: &SignatureReport,
+    object: &ObjectSummary,
+    intact: bool,
+) -> OriginalEntry {
+    let pgp = match &signature.signer {
+        Some(Signer::Pgp(signer)) => Some(signer),
+        _ => None,
+    };
+    OriginalEntry {
+        signer: OriginalSigner {
+            partition: object.data_type.name(),
+            name: pgp
+                .and_then(|signer| signer.user_id.clone())
+                .unwrap_or_else(|| "unknown".to_owned()),
+            fingerprint: pgp
+                .map(|signer| signer.fingerprint.to_lowercase())
+                .unwrap_or_default(),
+            key_local: pgp.is_some_and(|signer| signer.in_local_keyring),
+            key_check: pgp.is_some(),
+            data_check: intact,
+        },
+    }
+}
+
+/// The full answer (`--format json`); its schema is in `docs/verify-report.md`.
+pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
+    let (report, error) = match outcome {
+        Ok(report) => (Some(report), None),
+        Err(error) => (None, Some(error)),
+    };
+    let verdict = match report {
+        Some(report) if report.is_verified() => "verified",
+        Some(_) => "refused",
+        None => "error",
+    };
+    let reason = report
+        .and_then(Report::failure)
+        .map(ToString::to_string)
+        .or_else(|| error.map(ToOwned::to_owned));
+    let signatures = report.map(|r| r.signatures.iter().map(full_signature).collect());
+    let problems = report.map(|r| r.general.iter().map(ToString::to_string).collect());
+    let missing = report.map(|r| r.missing_keys.iter().map(|id| format!("{id:016X}")).collect());
+    pretty(&Full {
+        schema: "sigsif-verify-1",
+        image,
+        verdict,
+        reason,
+        problems: problems.unwrap_or_default(),
+        missing_keys: missing.unwrap_or_default(),
+        signatures: signatures.unwrap_or_default(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Full<'a> {
+    schema: &'static str,
+    image: &'a str,
+    verdict: &'static str,
+    reason: Option<String>,
+    problems: Vec<String>,
+    missing_keys: Vec<String>,
+    signatures: Vec<FullSignature>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullSignature {
+    object: u32,
+    group: u32,
+    only_object: Option<u32>,
+    format: Option<&'static str>,
+    legacy: bool,
+    verdict: &'static str,
+    reason: Option<String>,
+    signer: Option<FullSigner>,
+    objects: Vec<FullObject>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum FullSigner {
+    Pgp {
+        fingerprint: String,
+        user_id: Option<String>,
+        origin: String,
+        signed_at: i64,
+    },
+    Keys {
+        keys: Vec<FullKey>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullKey {
+    key_id: String,
+    algorithm: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullObject {
+    id: u32,
+    group: Option<u32>,
+    r#type: &'static str,
+    intact: bool,
+}
+
+fn full_signature(signature: &SignatureReport) -> FullSignature {
+    let object = |object: &ObjectSummary, intact| FullObject {
+        id: object.id,
+        group: object.group.map(|group| group.get()),
+        r#type: object.data_type.name(),
+        intact,
+    };
+    let good = signature.verified.iter().map(|o| object(o, true));
+    let bad = signature.damaged.iter().map(|o| object(o, false));
+    FullSignature {
+        object: signature.object,
+        group: signature.group.get(),
+        only_object: signature.only_object,
+        format: signature.format.map(|format| match format {
+            Format::Pgp => "pgp",
+            Format::Dsse => "dsse",
+        }),
+        legacy: signature.legacy,
+        verdict: match &signature.failure {
+            None => "valid",
+            Some(failure) if failure.is_about_content() => "refused",
+            Some(_) => "notJudged",
+        },
+        reason: signature.failure.as_ref().map(ToString::to_string),
+        signer: signature.signer.as_ref().map(full_signer),
+        objects: good.chain(bad).collect(),
+    }
+}
+
+fn full_signer(signer: &Signer) -> FullSigner {
+    match signer {
+        Signer::Pgp(signer) => FullSigner::Pgp {
+            fingerprint: signer.fingerprint.clone(),
+            user_id: signer.user_id.clone(),
+            origin: signer.origin.to_string().to_lowercase(),
+            signed_at: signer.signed_at,
+        },
+        Signer::Keys(keys) => FullSigner::Keys {
+            keys: keys
+                .iter()
+                .map(|key| FullKey {
+                    key_id: key.key_id.clone(),
+                    algorithm: key.algorithm.clone(),
+                })
+                .collect(),
+        },
+    }
+}
+
+/// Two blanks of indentation, a final line feed, HTML characters escaped as Go does.
+fn pretty(value: &impl Serialize) -> String {
+    // Structs of strings and numbers always serialise.
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\n');
+    out
+}

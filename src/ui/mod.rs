@@ -1,0 +1,228 @@
+//! EDGE: alone may print or ask.
+//!
+//! stdout is the result; stderr is the rest: lines with a level in front.
+
+pub mod json;
+pub mod prompt;
+pub mod text;
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, IsTerminal, Write};
+
+/// How much is printed, in the numbers of the originals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// `--silent`: only ERROR and FATAL.
+    Silent = -3,
+    /// `--quiet`: no INFO.
+    Quiet = -1,
+    /// The default.
+    Normal = 1,
+    /// `--verbose`.
+    Verbose = 4,
+    /// `--debug`.
+    Debug = 5,
+}
+
+/// The two output streams and their settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    level: Level,
+    color_labels: bool,
+    color_tags: bool,
+}
+
+impl Ui {
+    /// Looks at the terminal; `color` is false for `--nocolor`.
+    ///
+    /// As in the originals the switch is about labels on stderr, the
+    /// environment (`NO_COLOR`, `TERM=dumb`) about tags on stdout; here both
+    /// obey the environment.
+    pub fn new(level: Level, color: bool, plain_environment: bool) -> Self {
+        Self {
+            level,
+            color_labels: color && !plain_environment && io::stderr().is_terminal(),
+            color_tags: !plain_environment && io::stdout().is_terminal(),
+        }
+    }
+
+    /// Whether tags on stdout are coloured.
+    pub fn color_tags(&self) -> bool {
+        self.color_tags
+    }
+
+    /// Tells something of interest.
+    pub fn info(&self, text: impl Display) {
+        self.line(Level::Normal, "INFO", 34, &text);
+    }
+
+    /// Tells something that only `--verbose` shows.
+    pub fn verbose(&self, text: impl Display) {
+        self.line(Level::Verbose, "VERBOSE", 34, &text);
+    }
+
+    /// Tells something unexpected that does not stop the work.
+    pub fn warning(&self, text: impl Display) {
+        if self.level >= Level::Quiet {
+            self.print("WARNING", 33, &text);
+        }
+    }
+
+    /// Tells a failure of the command.
+    pub fn error(&self, text: impl Display) {
+        self.print("ERROR", 31, &text);
+    }
+
+    /// Tells a failure that ends the program with exit code 255.
+    pub fn fatal(&self, text: impl Display) {
+        self.print("FATAL", 31, &text);
+    }
+
+    fn line(&self, at: Level, label: &str, color: u8, text: &dyn Display) {
+        if self.level >= at {
+            self.print(label, color, text);
+        }
+    }
+
+    fn print(&self, label: &str, color: u8, text: &dyn Display) {
+        let text = printable(&text.to_string());
+        let text = text.trim_end_matches('\n');
+        let label = if self.level == Level::Debug {
+            let user = rustix::process::geteuid().as_raw();
+            let process = format!("[U={user},P={}]", std::process::id());
+            format!("{label:<8}{process:<19}{:<30}", "sigsif()")
+        } else {
+            format!("{:<8}", format!("{label}:"))
+        };
+        let label = if self.color_labels {
+            format!("\x1b[{color}m{label}\x1b[0m")
+        } else {
+            label
+        };
+        // Nothing sensible can be done if stderr is gone.
+        let _ = writeln!(io::stderr().lock(), "{label} {text}");
+    }
+}
+
+/// Prints plain text on stderr, without a label.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a result to stdout.
+///
+/// # Errors
+/// The system's refusal; a reader that went away is reported as an error of
+/// kind [`io::ErrorKind::BrokenPipe`] for the caller to end quietly.
+pub fn result(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+/// Removes what could steer a terminal: control characters but the line feed
+/// and the tab, and the marks that change the direction of text.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| matches!(c, '\n' | '\t') || !is_steering(*c))
+        .collect()
+}
+
+/// As [`printable`], for text that has to stay on its line.
+pub fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !is_steering(*c)).collect()
+}
+
+/// Makes raw bytes visible on one line: `\n`, `\t`, `\x1b`, else UTF-8.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                c if is_steering(c) && u32::from(c) < 0x100 => {
+                    let _ = write!(out, "\\x{:02x}", u32::from(c));
+                }
+                c if is_steering(c) => {
+                    let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+                }
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+fn is_steering(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes lines of `label value` with the values in one column.
+pub struct Columns {
+    rows: Vec<(String, String)>,
+}
+
+impl Columns {
+    /// An empty block.
+    pub fn new() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, label: &str, value: impl Display) {
+        self.rows.push((label.to_owned(), value.to_string()));
+    }
+
+    /// Renders the block: each line is `indent`, the label padded to the
+    /// longest one plus `gap`, the value.
+    pub fn render(&self, indent: &str, gap: usize) -> String {
+        let width = self.rows.iter().map(|(label, _)| label.len()).max();
+        let width = width.unwrap_or_default().saturating_add(gap);
+        let mut out = String::new();
+        for (label, value) in &self.rows {
+            let _ = writeln!(out, "{indent}{label:<width$}{value}");
+        }
+        out
+    }
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Silent => "silent",
+            Self::Quiet => "quiet",
+            Self::Normal => "normal",
+            Self::Verbose => "verbose",
+            Self::Debug => "debug",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_gets_through() {
+        let evil = "a\x1b[2Jb\u{202e}c\u{9b}d\x07\ne\r";
+        assert_eq!(printable(evil), "a[2Jbcd\ne");
+        assert_eq!(one_line(evil), "a[2Jbcde");
+        assert_eq!(
+            escaped(b"a\x1b[2J\n\xff\tz"),
+            "a\\x1b[2J\\n\\xff\\tz"
+        );
+        assert_eq!(escaped("é\u{202e}".as_bytes()), "é\\u{202e}");
+    }
+}

@@ -1,0 +1,548 @@
+//! The story of a verification.
+//!
+//! Three passes, so that a missing key is found before gigabytes are hashed
+//! and no byte is hashed twice: open every signature and compare all that is
+//! small; hash what is left, in parallel; compare and report in the order of
+//! the originals, up to the first failure or over all.
+
+use crate::key::pem::PublicKey;
+use crate::key::pgp::Keyring;
+use crate::payload::{legacy, native};
+use crate::report::{
+    Failure, Format, KeySigner, ObjectSummary, Origin, PgpSigner, Report, SignatureReport, Signer,
+};
+use crate::scope::{self, Selection, Task};
+use crate::sif::digests::{Digests, Extent, Wanted};
+use crate::sif::types::DataType;
+use crate::sif::{self, Descriptor, Fault, Image, Link, Place};
+use crate::signer::{dsse, pgp};
+use std::collections::HashMap;
+
+/// The keys that count.
+pub enum KeyMaterial {
+    /// OpenPGP keyrings, searched in this order.
+    Keyrings(Vec<(Origin, Keyring)>),
+    /// Public keys for DSSE envelopes.
+    PublicKeys(Vec<PublicKey>),
+}
+
+/// What to verify, and how.
+pub struct Request {
+    /// Objects and groups.
+    pub selection: Selection,
+    /// Whether to go on after the first failure; the answer stays the same.
+    pub examine_all: bool,
+    /// Time at which keys must be valid, Unix seconds.
+    pub now: u64,
+    /// Threads for hashing.
+    pub threads: usize,
+}
+
+/// Why an image could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The selection does not fit the image.
+    #[error(transparent)]
+    Scope(#[from] scope::Error),
+    /// The image is malformed or cannot be read.
+    #[error("integrity: {0}")]
+    Image(#[from] sif::Error),
+}
+
+/// Judges the native signatures of an image.
+///
+/// # Errors
+/// Only if no judgement is possible, [`Error`]; a refusal is in the report.
+///
+/// Source: spec/sif.md 4.2 to 4.4.
+pub fn native(
+    image: &Image<'_>,
+    material: &KeyMaterial,
+    request: &Request,
+) -> Result<Report, Error> {
+    let tasks = scope::tasks(image, &request.selection)?;
+    require_judgeable(image)?;
+    let mut report = Report::default();
+    if let Some(object) = ungrouped(image) {
+        report.refuse(Failure::UngroupedObject(object));
+        if !request.examine_all {
+            return Ok(report);
+        }
+    }
+    let mut opener = Opener::new(image, material, request.now);
+    let steps = opener.plan(&tasks, request.examine_all);
+    report.missing_keys = std::mem::take(&mut opener.missing_keys);
+    let digests = Digests::compute(image, &wanted(&steps), request.threads)?;
+    for step in steps {
+        match step {
+            Step::General(failure) => report.refuse(failure),
+            Step::Signature(pending) => report.push(pending.finish(&digests)),
+        }
+        if report.failure().is_some() && !request.examine_all {
+            break;
+        }
+    }
+    image.still_there()?;
+    Ok(report)
+}
+
+/// Ids of the OpenPGP keys that the signatures of a selection name.
+///
+/// # Errors
+/// As [`native`].
+pub fn named_signers(image: &Image<'_>, selection: &Selection) -> Result<Vec<u64>, Error> {
+    let tasks = scope::tasks(image, selection)?;
+    let mut ids = Vec::new();
+    for object in image.signatures() {
+        let wanted = tasks.iter().any(|task| match object.link() {
+            Link::Group(group) => group == task.group,
+            Link::Object(id) => task.object == Some(id),
+            Link::None => false,
+        });
+        if wanted && let Ok(data) = image.signature_data(object) {
+            for id in pgp::issuers(data) {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Every fault but a cut signature object stops the judgement at once.
+///
+/// A cut signature is met where the originals meet it, in their words.
+fn require_judgeable(image: &Image<'_>) -> Result<(), Error> {
+    let cut_signature = |id: u32| image.signatures().any(|object| object.raw_id() == id);
+    let fault = image.faults().iter().find(
+        |fault| !matches!(fault, Fault::PastEnd { id, .. } if cut_signature(*id)),
+    );
+    match fault {
+        Some(fault) => Err(sif::Error::Malformed(fault.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+fn ungrouped(image: &Image<'_>) -> Option<u32> {
+    image
+        .objects()
+        .iter()
+        .find(|o| o.group().is_none() && o.data_type() != DataType::Signature)
+        .map(Descriptor::raw_id)
+}
+
+enum Step {
+    General(Failure),
+    Signature(Pending),
+}
+
+/// A signature whose small parts were judged; data digests are still to come.
+struct Pending {
+    report: SignatureReport,
+    comparisons: Vec<Comparison>,
+    /// The failure that stands behind the comparisons.
+    then: Option<Failure>,
+}
+
+struct Comparison {
+    extent: Extent,
+    expected: crate::digest::Digest,
+    proves: Vec<ObjectSummary>,
+    mismatch: Failure,
+}
+
+impl Pending {
+    fn finish(self, digests: &Digests) -> SignatureReport {
+        let mut report = self.report;
+        for comparison in self.comparisons {
+            let found = digests.get(comparison.extent, comparison.expected.algorithm());
+            if found == Some(&comparison.expected) {
+                report.verified.extend(comparison.proves);
+                continue;
+            }
+            if let Extent::Object(_) = comparison.extent {
+                report.damaged = comparison.proves.into_iter().next();
+            }
+            report.failure = Some(comparison.mismatch);
+            return report;
+        }
+        report.failure = self.then;
+        report
+    }
+}
+
+fn wanted(steps: &[Step]) -> Wanted {
+    steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Signature(pending) => Some(&pending.comparisons),
+            Step::General(_) => None,
+        })
+        .flatten()
+        .map(|comparison| (comparison.extent, comparison.expected.algorithm()))
+        .collect()
+}
+
+/// What the bytes of a signature object are.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Readable {
+        data: &'a [u8],
+        format: Option<Format>,
+        legacy: bool,
+    },
+    Cut,
+}
+
+/// First pass: opens signatures.
+struct Opener<'i, 'a> {
+    image: &'i Image<'a>,
+    material: &'i KeyMaterial,
+    keyrings: Vec<&'i Keyring>,
+    now: u64,
+    contents: HashMap<usize, Content<'a>>,
+    missing_keys: Vec<u64>,
+}
+
+impl<'i, 'a> Opener<'i, 'a> {
+    fn new(image: &'i Image<'a>, material: &'i KeyMaterial, now: u64) -> Self {
+        let keyrings = match material {
+            KeyMaterial::Keyrings(keyrings) => keyrings.iter().map(|(_, ring)| ring).collect(),
+            KeyMaterial::PublicKeys(_) => Vec::new(),
+        };
+        Self {
+            image,
+            material,
+            keyrings,
+            now,
+            contents: HashMap::new(),
+            missing_keys: Vec::new(),
+        }
+    }
+
+    fn plan(&mut self, tasks: &[Task], examine_all: bool) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let signatures: Vec<_> = self.image.signatures().collect();
+        for task in tasks {
+            let before = steps.len();
+            match self.candidates(task, &signatures) {
+                Err(failure) => steps.push(Step::General(failure)),
+                Ok(candidates) if candidates.is_empty() => {
+                    steps.push(Step::General(match (task.legacy, task.object) {
+                        (true, Some(id)) => Failure::NoSignatureForObject(id.get()),
+                        _ => Failure::NoSignatureForGroup(task.group),
+                    }));
+                }
+                Ok(candidates) => {
+                    for candidate in candidates {
+                        let pending = self.open(task, candidate);
+                        let fails = pending.then.is_some();
+                        steps.push(Step::Signature(pending));
+                        if fails && !examine_all {
+                            return steps;
+                        }
+                    }
+                }
+            }
+            let refused = steps
+                .get(before)
+                .is_some_and(|step| matches!(step, Step::General(_)));
+            if refused && !examine_all {
+                return steps;
+            }
+        }
+        steps
+    }
+
+    /// Signature objects that a task has to look at, in table order.
+    fn candidates<'s>(
+        &mut self,
+        task: &Task,
+        signatures: &[&'s Descriptor],
+    ) -> Result<Vec<&'s Descriptor>, Failure> {
+        let mut found = Vec::new();
+        for object in signatures.iter().copied() {
+            if let (true, Some(id)) = (task.legacy, task.object) {
+                if object.link() == Link::Object(id) {
+                    found.push(object);
+                }
+                continue;
+            }
+            if object.link() != Link::Group(task.group) {
+                continue;
+            }
+            match self.content(object) {
+                Content::Cut => return Err(Failure::SignatureCut(object.raw_id())),
+                Content::Readable { legacy, .. } if legacy == task.legacy => found.push(object),
+                Content::Readable { .. } => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn content(&mut self, object: &Descriptor) -> Content<'a> {
+        if let Some(known) = self.contents.get(&object.slot()) {
+            return *known;
+        }
+        let content = read_content(self.image, object);
+        self.contents.insert(object.slot(), content);
+        content
+    }
+
+    /// Opens one signature and compares all but the objects' data.
+    fn open(&mut self, task: &Task, object: &Descriptor) -> Pending {
+        let mut pending = Pending {
+            report: SignatureReport {
+                object: object.raw_id(),
+                group: task.group,
+                only_object: task.object.map(|id| id.get()),
+                format: None,
+                legacy: task.legacy,
+                signer: None,
+                verified: Vec::new(),
+                damaged: None,
+                failure: None,
+            },
+            comparisons: Vec::new(),
+            then: None,
+        };
+        pending.then = self.judge(task, object, &mut pending).err();
+        pending
+    }
+
+    fn judge(
+        &mut self,
+        task: &Task,
+        object: &Descriptor,
+        pending: &mut Pending,
+    ) -> Result<(), Failure> {
+        let Content::Readable { data, format, .. } = self.content(object) else {
+            return Err(Failure::SignatureCut(object.raw_id()));
+        };
+        pending.report.format = format;
+        let format = format.ok_or(Failure::UnknownFormat)?;
+        self.require_material(format)?;
+        if !task.legacy {
+            object
+                .signature_hash()
+                .map_err(|_| Failure::UnsupportedHash)?;
+        }
+        let payload = self.unseal(format, data, object.raw_id(), &mut pending.report)?;
+        if task.legacy {
+            self.judge_legacy(task, object, &payload, pending)
+        } else {
+            self.judge_metadata(task, object, &payload, pending)
+        }
+    }
+
+    fn require_material(&self, format: Format) -> Result<(), Failure> {
+        match (format, self.material) {
+            (Format::Dsse, KeyMaterial::Keyrings(_)) => Err(Failure::NoKeyForDsse),
+            (Format::Pgp, KeyMaterial::PublicKeys(_)) => Err(Failure::NoKeyForPgp),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the cryptography; only then there is a payload.
+    fn unseal(
+        &mut self,
+        format: Format,
+        data: &[u8],
+        object: u32,
+        report: &mut SignatureReport,
+    ) -> Result<Vec<u8>, Failure> {
+        let not_valid = |reason: String| Failure::NotValid { object, reason };
+        match (format, self.material) {
+            (Format::Dsse, KeyMaterial::PublicKeys(keys)) => {
+                let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, keys)
+                    .map_err(|error| not_valid(error.to_string()))?;
+                let signers = opened
+                    .accepted()
+                    .iter()
+                    .filter_map(|index| keys.get(*index))
+                    .map(|key| KeySigner {
+                        key_id: key.ssh_fingerprint(),
+                        algorithm: key.algorithm(),
+                    });
+                report.signer = Some(Signer::Keys(signers.collect()));
+                Ok(opened.payload().to_vec())
+            }
+            (Format::Pgp, KeyMaterial::Keyrings(keyrings)) => {
+                match pgp::open(data, &self.keyrings, self.now) {
+                    Ok(opened) => {
+                        report.signer = Some(pgp_signer(opened.signer(), keyrings));
+                        Ok(opened.payload().to_vec())
+                    }
+                    Err(refusal) => {
+                        if let Some(signer) = refusal.signer() {
+                            report.signer = Some(pgp_signer(signer, keyrings));
+                        }
+                        if matches!(refusal.error(), pgp::Error::UnknownSigner) {
+                            for id in pgp::issuers(data) {
+                                if !self.missing_keys.contains(&id) {
+                                    self.missing_keys.push(id);
+                                }
+                            }
+                        }
+                        Err(not_valid(refusal.to_string()))
+                    }
+                }
+            }
+            (Format::Dsse, _) => Err(Failure::NoKeyForDsse),
+            (Format::Pgp, _) => Err(Failure::NoKeyForPgp),
+        }
+    }
+
+    /// Source: spec/sif.md 4.3 steps 3 to 8.
+    fn judge_metadata(
+        &self,
+        task: &Task,
+        signature: &Descriptor,
+        payload: &[u8],
+        pending: &mut Pending,
+    ) -> Result<(), Failure> {
+        let metadata =
+            native::ImageMetadata::parse(payload).map_err(|error| Failure::NotValid {
+                object: signature.raw_id(),
+                reason: error.to_string(),
+            })?;
+        require_named_signer(signature, pending.report.signer.as_ref())?;
+        let lowest = self.image.groups().get(&task.group).copied();
+        let lowest = lowest.unwrap_or_default();
+        let members: Vec<_> = self.members(task).collect();
+        if task.object.is_none() {
+            let mut ids: Vec<_> = members.iter().map(|(_, o)| o.raw_id()).collect();
+            ids.sort_unstable();
+            let signed = metadata.ids(lowest);
+            if let Some(extra) = ids.iter().find(|id| signed.binary_search(id).is_err()) {
+                return Err(Failure::ObjectNotSigned(*extra));
+            }
+            if let Some(gone) = signed.iter().find(|id| ids.binary_search(id).is_err()) {
+                return Err(Failure::SignedObjectMissing(*gone));
+            }
+        }
+        let header = self.image.header().integrity_bytes();
+        if metadata.header.algorithm().digest(&header) != metadata.header {
+            return Err(Failure::HeaderChanged);
+        }
+        for (index, object) in members {
+            let id = object.raw_id();
+            let entry = metadata
+                .entry(id, lowest)
+                .ok_or(Failure::ObjectNotSigned(id))?;
+            let covered = object.integrity_bytes(self.image.relative_id(object));
+            if entry.descriptor.algorithm().digest(&covered) != entry.descriptor {
+                return Err(Failure::DescriptorChanged(id));
+            }
+            pending.comparisons.push(Comparison {
+                extent: Extent::Object(index),
+                expected: entry.object.clone(),
+                proves: vec![object.into()],
+                mismatch: Failure::ObjectChanged(id),
+            });
+        }
+        Ok(())
+    }
+
+    /// Source: spec/sif.md 4.4.
+    fn judge_legacy(
+        &self,
+        task: &Task,
+        signature: &Descriptor,
+        payload: &[u8],
+        pending: &mut Pending,
+    ) -> Result<(), Failure> {
+        let hash = signature
+            .signature_hash()
+            .map_err(|_| Failure::UnsupportedHash)?;
+        require_named_signer(signature, pending.report.signer.as_ref())?;
+        let expected = legacy::parse(payload, hash)
+            .map_err(|error| Failure::LegacyText(error.to_string()))?;
+        let members: Vec<_> = self.members(task).collect();
+        let proves = members.iter().map(|(_, o)| (*o).into()).collect();
+        let (extent, mismatch) = match (task.object, members.first()) {
+            (Some(id), Some((index, _))) => {
+                (Extent::Object(*index), Failure::ObjectChanged(id.get()))
+            }
+            _ => (Extent::Group(task.group), Failure::GroupChanged),
+        };
+        pending.comparisons.push(Comparison {
+            extent,
+            expected,
+            proves,
+            mismatch,
+        });
+        Ok(())
+    }
+
+    /// Objects of a task with their index, in table order.
+    fn members(&self, task: &Task) -> impl Iterator<Item = (usize, &'i Descriptor)> {
+        let (group, only) = (task.group, task.object);
+        self.image
+            .objects()
+            .iter()
+            .enumerate()
+            .filter(move |(_, o)| {
+                o.group() == Some(group) && only.is_none_or(|id| o.raw_id() == id.get())
+            })
+    }
+}
+
+fn read_content<'a>(image: &Image<'a>, object: &Descriptor) -> Content<'a> {
+    let Ok(data) = image.signature_data(object) else {
+        return match image.place(object) {
+            Place::Faulty(..) => Content::Cut,
+            // Too large to be a signature: no format that anyone writes.
+            Place::Inside(_) => Content::Readable {
+                data: &[],
+                format: None,
+                legacy: false,
+            },
+        };
+    };
+    let clear_signed = pgp::parse(data);
+    let format = if dsse::is_envelope(data, dsse::SIF_METADATA_TYPE) {
+        Some(Format::Dsse)
+    } else {
+        clear_signed.is_some().then_some(Format::Pgp)
+    };
+    Content::Readable {
+        data,
+        format,
+        legacy: clear_signed.is_some_and(|message| legacy::is_legacy(message.plaintext())),
+    }
+}
+
+/// The fingerprint in the descriptor must be the PGP signer's; DSSE has none.
+fn require_named_signer(signature: &Descriptor, signer: Option<&Signer>) -> Result<(), Failure> {
+    let Some(Signer::Pgp(signer)) = signer else {
+        return Ok(());
+    };
+    let named = signature.signature_fingerprint().map(hex::encode_upper);
+    if named.as_deref() == Some(signer.fingerprint.as_str()) {
+        Ok(())
+    } else {
+        Err(Failure::OtherSigner)
+    }
+}
+
+fn pgp_signer(signer: &pgp::Signer, keyrings: &[(Origin, Keyring)]) -> Signer {
+    let key_id = signer.signing_fingerprint().key_id();
+    let has_key = |wanted: Origin| {
+        keyrings
+            .iter()
+            .any(|(origin, ring)| *origin == wanted && ring.has_signing_key(key_id))
+    };
+    let origin = [Origin::Global, Origin::Local]
+        .into_iter()
+        .find(|origin| has_key(*origin))
+        .unwrap_or(Origin::Remote);
+    Signer::Pgp(PgpSigner {
+        fingerprint: signer.primary_fingerprint().to_string(),
+        user_id: signer.user_id().map(ToOwned::to_owned),
+        origin,
+        in_local_keyring: has_key(Origin::Local),
+        signed_at: i64::try_from(signer.created()).unwrap_or(i64::MAX),
+    })
+}
