@@ -1,7 +1,7 @@
 //! Which objects a command is about: ids and groups become a list of tasks.
 
-use crate::sif::{Descriptor, GroupId, Image, Lookup, ObjectId};
 use crate::sif::types::DataType;
+use crate::sif::{Descriptor, GroupId, Image, Lookup, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the user asked for; a number is kept as typed, 0 included.

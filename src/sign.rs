@@ -155,11 +155,7 @@ fn metadata(
     })
 }
 
-fn seal(
-    signer: &NativeSigner<'_>,
-    text: &[u8],
-    now: i64,
-) -> Result<(Vec<u8>, [u8; 20]), Error> {
+fn seal(signer: &NativeSigner<'_>, text: &[u8], now: i64) -> Result<(Vec<u8>, [u8; 20]), Error> {
     match signer {
         NativeSigner::Dsse(keys) => {
             let data = dsse::seal(dsse::SIF_METADATA_TYPE, text, keys)?;

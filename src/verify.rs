@@ -115,9 +115,10 @@ pub fn named_signers(image: &Image<'_>, selection: &Selection) -> Result<Vec<u64
 /// A cut signature is met where the originals meet it, in their words.
 fn require_judgeable(image: &Image<'_>) -> Result<(), Error> {
     let cut_signature = |id: u32| image.signatures().any(|object| object.raw_id() == id);
-    let fault = image.faults().iter().find(
-        |fault| !matches!(fault, Fault::PastEnd { id, .. } if cut_signature(*id)),
-    );
+    let fault = image
+        .faults()
+        .iter()
+        .find(|fault| !matches!(fault, Fault::PastEnd { id, .. } if cut_signature(*id)));
     match fault {
         Some(fault) => Err(sif::Error::Malformed(fault.clone()).into()),
         None => Ok(()),
@@ -457,8 +458,8 @@ impl<'i, 'a> Opener<'i, 'a> {
             .signature_hash()
             .map_err(|_| Failure::UnsupportedHash)?;
         require_named_signer(signature, pending.report.signer.as_ref())?;
-        let expected = legacy::parse(payload, hash)
-            .map_err(|error| Failure::LegacyText(error.to_string()))?;
+        let expected =
+            legacy::parse(payload, hash).map_err(|error| Failure::LegacyText(error.to_string()))?;
         let members: Vec<_> = self.members(task).collect();
         let proves = members.iter().map(|(_, o)| (*o).into()).collect();
         let (extent, mismatch) = match (task.object, members.first()) {

@@ -42,7 +42,9 @@ enum Command {
 /// Makes an RSA key that signs and an RSA sub-key that encrypts, and stores
 /// them in the local keyring. What no flag gives is asked for.
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] key [key options...] newpair [newpair options...]")]
+#[command(
+    override_usage = "sigsif [global options...] key [key options...] newpair [newpair options...]"
+)]
 struct NewpairArgs {
     /// key owner name
     #[arg(short = 'N', long, value_name = "string", allow_hyphen_values = true)]
@@ -70,7 +72,9 @@ struct NewpairArgs {
 
 /// List keys in your local or in the global keyring
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] key [key options...] list [list options...]")]
+#[command(
+    override_usage = "sigsif [global options...] key [key options...] list [list options...]"
+)]
 struct ListArgs {
     /// list private keys instead of the default which displays public ones
     #[arg(short, long, visible_alias = "private", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
@@ -90,7 +94,9 @@ struct ListArgs {
 /// The file is binary or armored and may hold several keys. Private keys are
 /// stored in the local keyring, encrypted as they are or anew.
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] key [key options...] import [import options...] <input-key>")]
+#[command(
+    override_usage = "sigsif [global options...] key [key options...] import [import options...] <input-key>"
+)]
 struct ImportArgs {
     /// import to the global public keyring
     #[arg(short, long)]
@@ -190,11 +196,7 @@ fn make_pair(
         .map_err(|e| text(&e))
 }
 
-fn open_folder(
-    ui: &Ui,
-    flag: Option<PathBuf>,
-    purpose: Purpose,
-) -> Result<KeyringFolder, String> {
+fn open_folder(ui: &Ui, flag: Option<PathBuf>, purpose: Purpose) -> Result<KeyringFolder, String> {
     let mut warnings = Vec::new();
     let folder = KeyringFolder::open(&super::keyring_folder(flag), purpose, &mut warnings);
     for warning in warnings {
@@ -217,7 +219,8 @@ fn list(ui: &Ui, args: &ListArgs) -> Result<(), Error> {
             "While listing keys: could not list {kind} keys: {text}"
         ))
     };
-    let heading = |path: &Path| super::print(format!("{kind} key listing ({}):\n\n", path.display()));
+    let heading =
+        |path: &Path| super::print(format!("{kind} key listing ({}):\n\n", path.display()));
     let (bytes, path) = if args.global {
         let global = super::global_keyring();
         if secret {
@@ -229,7 +232,11 @@ fn list(ui: &Ui, args: &ListArgs) -> Result<(), Error> {
         (bytes, global.file().to_owned())
     } else {
         let path = super::keyring_folder(args.keysdir.clone());
-        let purpose = if secret { Purpose::Write } else { Purpose::Read };
+        let purpose = if secret {
+            Purpose::Write
+        } else {
+            Purpose::Read
+        };
         let folder = open_folder(ui, args.keysdir.clone(), purpose);
         heading(&path.join(if secret { "pgp-secret" } else { "pgp-public" }))?;
         let folder = folder.map_err(|e| fail(&e))?;

@@ -66,7 +66,9 @@ pub(super) fn ask(
     question: &str,
     stream: Stream,
 ) -> Result<Secret, String> {
-    let answer = prompt.hidden(question, stream).map_err(|e| errno_text(&e))?;
+    let answer = prompt
+        .hidden(question, stream)
+        .map_err(|e| errno_text(&e))?;
     Ok(Zeroizing::new(answer.as_bytes().to_vec()))
 }
 
@@ -74,11 +76,7 @@ pub(super) fn ask(
 ///
 /// # Errors
 /// The sentence to tell: three disagreements, or an empty one that is not wanted.
-pub(super) fn ask_new(
-    ui: &Ui,
-    prompt: &mut dyn Prompt,
-    question: &str,
-) -> Result<Secret, String> {
+pub(super) fn ask_new(ui: &Ui, prompt: &mut dyn Prompt, question: &str) -> Result<Secret, String> {
     for _ in 0..TRIES {
         let first = ask(prompt, question, Stream::Stdout)?;
         let second = ask(prompt, "Retype your passphrase : ", Stream::Stdout)?;

@@ -177,11 +177,7 @@ fn pem_password(source: &Source, prompt: &mut dyn Prompt) -> Result<Secret, Stri
     passphrase::ask(prompt, QUESTION, Stream::Stderr)
 }
 
-fn choose_pgp_key(
-    ui: &Ui,
-    args: &Args,
-    prompt: &mut dyn Prompt,
-) -> Result<SigningKey, Error> {
+fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<SigningKey, Error> {
     let fail = passphrase::fatal(FAILED);
     let folder = super::keyring_folder(args.keysdir.clone());
     let keyring = load_secret_keyring(ui, &folder).map_err(|text| fail(text.to_string()))?;
@@ -196,8 +192,9 @@ fn choose_pgp_key(
     let passphrase = match entity.secret_state() {
         SecretState::Encrypted => Some(match args.passphrase.given().map_err(&fail)? {
             Some(given) => given,
-            None => passphrase::ask(prompt, "Enter key passphrase : ", Stream::Stdout)
-                .map_err(&fail)?,
+            None => {
+                passphrase::ask(prompt, "Enter key passphrase : ", Stream::Stdout).map_err(&fail)?
+            }
         }),
         _ => None,
     };

@@ -106,7 +106,10 @@ impl Error {
         let block = match self.block {
             Block::Options => {
                 let options = current.clone().help_template("{options}").render_help();
-                format!("Options for {name} command:\n\n{}", options.to_string().trim_end())
+                format!(
+                    "Options for {name} command:\n\n{}",
+                    options.to_string().trim_end()
+                )
             }
             _ => usage_block(&mut current),
         };

@@ -221,9 +221,9 @@ fn hint(failure: &Failure) -> Option<String> {
         Failure::SignatureCut(id) => Some(format!(
             "Signature object {id} reaches past the end of the file: the image is cut short"
         )),
-        Failure::NoKeyForDsse => Some(
-            "The signature was made with a PEM key; give its public key with --key".to_owned(),
-        ),
+        Failure::NoKeyForDsse => {
+            Some("The signature was made with a PEM key; give its public key with --key".to_owned())
+        }
         Failure::NoKeyForPgp => {
             Some("The signature was made with an OpenPGP key; leave out --key".to_owned())
         }

@@ -120,8 +120,6 @@ pub fn lock_folder(folder: &Path) -> io::Result<Lock> {
 }
 
 fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
-    rustix::io::retry_on_intr(|| {
-        rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)
-    })
-    .map_err(io::Error::from)
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive))
+        .map_err(io::Error::from)
 }

@@ -9,9 +9,7 @@ use super::errno_text;
 use super::files::{self, Lock, MAX_KEYRING};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{
-    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt,
-};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -74,11 +72,7 @@ impl KeyringFolder {
     /// # Errors
     /// As [`Error`] says. For [`Purpose::Read`] a place that cannot be written
     /// is no error.
-    pub fn open(
-        path: &Path,
-        purpose: Purpose,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, Error> {
+    pub fn open(path: &Path, purpose: Purpose, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let this = Self {
             path: path.to_owned(),
         };

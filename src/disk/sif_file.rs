@@ -108,10 +108,8 @@ impl SifFile {
             return Err(Error::NotRegular(path.to_owned()));
         }
         if access == Access::Locked {
-            rustix::io::retry_on_intr(|| {
-                rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            })
-            .map_err(|error| system("lock")(error.into()))?;
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+                .map_err(|error| system("lock")(error.into()))?;
         }
         let len = file.metadata().map_err(system("stat"))?.len();
         let len = usize::try_from(len)

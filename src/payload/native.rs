@@ -154,7 +154,9 @@ mod tests {
     }
 
     fn object(digest: &str) -> String {
-        format!("{{\"relativeId\":1,\"descriptorDigest\":\"sha256:{HEX}\",\"objectDigest\":{digest}}}")
+        format!(
+            "{{\"relativeId\":1,\"descriptorDigest\":\"sha256:{HEX}\",\"objectDigest\":{digest}}}"
+        )
     }
 
     #[test]

@@ -214,10 +214,7 @@ impl Descriptor {
         let Some((algorithm, digits)) = text.split_once(':') else {
             return Err(ExtraError::NoColon(text.into_owned()));
         };
-        if let Some(bad) = digits
-            .chars()
-            .find(|c| !matches!(c, '0'..='9' | 'a'..='f'))
-        {
+        if let Some(bad) = digits.chars().find(|c| !matches!(c, '0'..='9' | 'a'..='f')) {
             return Err(ExtraError::NotHex(bad));
         }
         if algorithm != "sha256" {
@@ -378,7 +375,10 @@ mod tests {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(read(&good), Ok(good.clone()));
         assert_eq!(read("x"), Err("cannot parse hash: \"x\"".into()));
-        assert_eq!(read("sha512:00"), Err("unsupported hash: \"sha512\"".into()));
+        assert_eq!(
+            read("sha512:00"),
+            Err("unsupported hash: \"sha512\"".into())
+        );
         assert_eq!(
             read("sha256:00"),
             Err("wrong number of hex digits for sha256: 00".into())

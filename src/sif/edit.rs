@@ -123,7 +123,11 @@ pub fn add_signatures(
 /// A slot whose id is taken by an object elsewhere in the table is left out.
 fn free_slots<'i>(image: &'i Image<'_>) -> impl Iterator<Item = (usize, ObjectId)> + 'i {
     let taken = image.ids();
-    let mut used = image.objects().iter().map(|object| object.slot()).peekable();
+    let mut used = image
+        .objects()
+        .iter()
+        .map(|object| object.slot())
+        .peekable();
     (0..image.capacity()).filter_map(move |slot| {
         if used.next_if_eq(&slot).is_some() {
             return None;

@@ -454,11 +454,7 @@ impl<'a> Image<'a> {
     /// # Errors
     /// [`Error::Object`] if it does not lie inside the file, [`Error::Lost`]
     /// if the file was truncated meanwhile.
-    pub fn digest(
-        &self,
-        object: &Descriptor,
-        algorithm: HashAlgorithm,
-    ) -> Result<Digest, Error> {
+    pub fn digest(&self, object: &Descriptor, algorithm: HashAlgorithm) -> Result<Digest, Error> {
         self.digest_all(std::slice::from_ref(&object), algorithm)
     }
 
@@ -707,7 +703,10 @@ fn locate_table(header: &Header, len: usize) -> Result<(u64, usize), Error> {
             must: "the table would overlap the global header",
         });
     }
-    if start.checked_add(window).is_none_or(|end| i64::try_from(end).is_err()) {
+    if start
+        .checked_add(window)
+        .is_none_or(|end| i64::try_from(end).is_err())
+    {
         return Err(Error::HeaderField {
             field: "descriptors size",
             at: 104,

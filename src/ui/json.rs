@@ -92,7 +92,12 @@ pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
         .or_else(|| error.map(ToOwned::to_owned));
     let signatures = report.map(|r| r.signatures.iter().map(full_signature).collect());
     let problems = report.map(|r| r.general.iter().map(ToString::to_string).collect());
-    let missing = report.map(|r| r.missing_keys.iter().map(|id| format!("{id:016X}")).collect());
+    let missing = report.map(|r| {
+        r.missing_keys
+            .iter()
+            .map(|id| format!("{id:016X}"))
+            .collect()
+    });
     pretty(&Full {
         schema: "sigsif-verify-1",
         image,
@@ -131,7 +136,11 @@ struct FullSignature {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 enum FullSigner {
     Pgp {
         fingerprint: String,

@@ -219,10 +219,7 @@ mod tests {
         let evil = "a\x1b[2Jb\u{202e}c\u{9b}d\x07\ne\r";
         assert_eq!(printable(evil), "a[2Jbcd\ne");
         assert_eq!(one_line(evil), "a[2Jbcde");
-        assert_eq!(
-            escaped(b"a\x1b[2J\n\xff\tz"),
-            "a\\x1b[2J\\n\\xff\\tz"
-        );
+        assert_eq!(escaped(b"a\x1b[2J\n\xff\tz"), "a\\x1b[2J\\n\\xff\\tz");
         assert_eq!(escaped("é\u{202e}".as_bytes()), "é\\u{202e}");
     }
 }

@@ -118,9 +118,7 @@ fn read_typed(quiet: NoEcho) -> io::Result<Zeroizing<String>> {
             }
             0x04 if typed.is_empty() => break,
             0x04 => {}
-            0x08 | 0x7f => {
-                while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
-            }
+            0x08 | 0x7f => while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
             0x15 => typed.clear(),
             byte if typed.len() < typed.capacity() => typed.push(byte),
             // Growing would leave a copy of the secret behind.
@@ -146,9 +144,9 @@ impl NoEcho {
         let stdin = io::stdin();
         let before = termios::tcgetattr(&stdin)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(
-            LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG,
-        );
+        quiet
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
         quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
         quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         termios::tcsetattr(&stdin, OptionalActions::Now, &quiet)?;

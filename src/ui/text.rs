@@ -41,9 +41,8 @@ pub fn header(image: &Image<'_>) -> String {
 /// One row per object. Source: spec/sif.md 2.2.
 pub fn list(image: &Image<'_>) -> String {
     let rule = "-".repeat(78);
-    let mut out = format!(
-        "{rule}\nID   |GROUP   |LINK    |SIF POSITION (start-end)  |TYPE\n{rule}\n"
-    );
+    let mut out =
+        format!("{rule}\nID   |GROUP   |LINK    |SIF POSITION (start-end)  |TYPE\n{rule}\n");
     for object in image.objects() {
         let link = match object.link() {
             Link::None => format!("{:<7}", "NONE"),
@@ -192,7 +191,10 @@ pub fn keys(entities: &[Entity]) -> String {
         for user in entity.user_ids() {
             rows.push(("User:", user_text(user)));
         }
-        rows.push(("Creation time:", local(i64::try_from(entity.created()).unwrap_or(i64::MAX))));
+        rows.push((
+            "Creation time:",
+            local(i64::try_from(entity.created()).unwrap_or(i64::MAX)),
+        ));
         rows.push(("Fingerprint:", entity.fingerprint().to_string()));
         rows.push(("Length (in bits):", entity.bit_length().to_string()));
         let number = format!("{index})");
@@ -213,7 +215,11 @@ pub fn key_choices(entities: &[Entity]) -> String {
         for user in entity.user_ids() {
             let _ = writeln!(out, "{index}) U: {}", user_text(user));
         }
-        let _ = writeln!(out, "   C: {}", local(i64::try_from(entity.created()).unwrap_or(i64::MAX)));
+        let _ = writeln!(
+            out,
+            "   C: {}",
+            local(i64::try_from(entity.created()).unwrap_or(i64::MAX))
+        );
         let _ = writeln!(out, "   F: {}", entity.fingerprint());
         let _ = writeln!(out, "   L: {}", entity.bit_length());
         out.push_str("   --------\n");

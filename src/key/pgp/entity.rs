@@ -1,15 +1,14 @@
 //! One transferable key with its user ids and sub-keys.
 
-use std::collections::HashMap;
-
 use zeroize::Zeroizing;
 
 use super::{
-    BadSignature, Error, Fingerprint, Malformed, SigningKey,
+    Error, Fingerprint, Malformed, SigningKey,
     packet::{self, Packet, Packets, tag},
     public::{PublicKey, public_part},
+    reader::Reader,
     secret,
-    signature::{Signature, kind},
+    signature::Signature,
 };
 
 /// A transferable key: primary key, user ids, sub-keys and their self-signatures.
@@ -80,22 +79,19 @@ pub(crate) enum KeyRef {
 }
 
 #[derive(Clone)]
-struct Identity {
-    id: Vec<u8>,
-    user_id: UserId,
-    self_signature: Option<Signature>,
-    revocations: Vec<Signature>,
+pub(super) struct Identity {
+    pub(super) id: Vec<u8>,
+    pub(super) user_id: UserId,
+    pub(super) self_signature: Option<Signature>,
+    pub(super) revocations: Vec<Signature>,
 }
 
 #[derive(Clone)]
-struct Subkey {
-    public: PublicKey,
-    binding: Signature,
-    revocations: Vec<Signature>,
+pub(super) struct Subkey {
+    pub(super) public: PublicKey,
+    pub(super) binding: Signature,
+    pub(super) revocations: Vec<Signature>,
 }
-
-/// GnuPG's own limit; a hash over the user id is made per self-signature.
-const MAX_USER_ID: usize = 2048;
 
 impl Entity {
     /// Fingerprint of the primary key.
@@ -394,257 +390,6 @@ impl Identity {
         let flag = |signature: &Signature| signature.primary_user_id == Some(true);
         (flag(mine), mine.created) > (flag(theirs), theirs.created)
     }
-}
-
-/// Assembles an entity packet by packet.
-struct Reader<'a> {
-    primary: &'a PublicKey,
-    component: Component,
-    /// The newest direct-key signature that names the primary key.
-    direct: Option<Signature>,
-    revocations: Vec<Signature>,
-    identities: Vec<Identity>,
-    /// Index of each user id, so that repeated ones are found in constant time.
-    known: HashMap<Vec<u8>, usize>,
-    subkeys: Vec<Subkey>,
-}
-
-/// What the signatures being read belong to.
-enum Component {
-    /// The primary key, or a packet whose signatures do not matter.
-    Primary,
-    UserId {
-        identity: Identity,
-        certified: bool,
-    },
-    Subkey {
-        public: PublicKey,
-        binding: Option<Signature>,
-        revocations: Vec<Signature>,
-    },
-    /// A sub-key this program cannot use.
-    UnknownSubkey,
-}
-
-impl<'a> Reader<'a> {
-    fn new(primary: &'a PublicKey) -> Self {
-        Self {
-            primary,
-            component: Component::Primary,
-            direct: None,
-            revocations: Vec::new(),
-            identities: Vec::new(),
-            known: HashMap::new(),
-            subkeys: Vec::new(),
-        }
-    }
-
-    fn read(&mut self, packet: &Packet<'_>) -> Result<(), Malformed> {
-        match packet.tag {
-            tag::SIGNATURE => return self.read_signature(packet.body),
-            tag::MARKER if packet.body != packet::MARKER => {
-                return Err(Malformed::Structural("invalid marker packet"));
-            }
-            tag::MARKER | tag::TRUST | tag::FIRST_NON_CRITICAL.. => return Ok(()),
-            _ => self.end_component()?,
-        }
-        self.component = match packet.tag {
-            tag::USER_ID if packet.body.len() > MAX_USER_ID => {
-                return Err(Malformed::Structural("user ID too long"));
-            }
-            tag::USER_ID => Component::UserId {
-                identity: Identity {
-                    id: packet.body.to_vec(),
-                    user_id: UserId::parse(packet.body),
-                    self_signature: None,
-                    revocations: Vec::new(),
-                },
-                certified: false,
-            },
-            tag::PUBLIC_SUBKEY | tag::SECRET_SUBKEY => match PublicKey::parse(packet.body) {
-                Ok(public) => Component::Subkey {
-                    public,
-                    binding: None,
-                    revocations: Vec::new(),
-                },
-                Err(Malformed::Unsupported(..)) => Component::UnknownSubkey,
-                Err(error) => return Err(error),
-            },
-            _ => Component::Primary,
-        };
-        Ok(())
-    }
-
-    fn read_signature(&mut self, body: &[u8]) -> Result<(), Malformed> {
-        if matches!(self.component, Component::UnknownSubkey) {
-            return Ok(());
-        }
-        let signature = match Signature::parse(body) {
-            Ok(signature) => signature,
-            Err(Malformed::Unsupported(..) | Malformed::LocalSignature) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let primary = self.primary;
-        match &mut self.component {
-            Component::Primary => match signature.kind {
-                kind::KEY_REVOCATION => {
-                    let key = [&primary.hash_prefix()[..], &primary.body];
-                    primary.verify(&signature, &key).map_err(|_| {
-                        Malformed::Structural("revocation signature signed by alternate key")
-                    })?;
-                    self.revocations.push(signature);
-                }
-                kind::DIRECT
-                    if newer(&signature, self.direct.as_ref())
-                        && signature.issued_by(&primary.fingerprint, primary.key_id) =>
-                {
-                    self.direct = Some(signature);
-                }
-                _ => {}
-            },
-            Component::UserId {
-                identity,
-                certified,
-            } => add_certification(primary, identity, certified, signature)?,
-            Component::Subkey {
-                public,
-                binding,
-                revocations,
-            } => add_binding(primary, public, binding, revocations, signature)?,
-            Component::UnknownSubkey => {}
-        }
-        Ok(())
-    }
-
-    fn end_component(&mut self) -> Result<(), Malformed> {
-        match std::mem::replace(&mut self.component, Component::Primary) {
-            Component::UserId {
-                identity,
-                certified: true,
-            } => {
-                // The same user id twice: the later one counts, at the place of the first.
-                let at = *self
-                    .known
-                    .entry(identity.id.clone())
-                    .or_insert(self.identities.len());
-                match self.identities.get_mut(at) {
-                    Some(known) => *known = identity,
-                    None => self.identities.push(identity),
-                }
-            }
-            Component::Subkey {
-                public,
-                binding,
-                revocations,
-            } => {
-                let binding = binding.ok_or(Malformed::Structural(
-                    "subkey packet not followed by signature",
-                ))?;
-                self.subkeys.push(Subkey {
-                    public,
-                    binding,
-                    revocations,
-                });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Checks what needs the whole entity; gives the direct-key signature of a version 6 key.
-    fn check_whole(&mut self) -> Result<Option<Signature>, Malformed> {
-        let primary = self.primary;
-        if primary.version < 6 {
-            return match self.identities.is_empty() {
-                true => Err(Malformed::Structural("v4 entity without any identities")),
-                false => Ok(None),
-            };
-        }
-        let signature = self.direct.take().ok_or(Malformed::Structural(
-            "v6 entity without a valid direct-key signature",
-        ))?;
-        primary
-            .verify(&signature, &[&primary.hash_prefix(), &primary.body])
-            .map_err(|error| Malformed::SelfSignature("direct-key self-signature", error))?;
-        Ok(Some(signature))
-    }
-}
-
-fn add_certification(
-    primary: &PublicKey,
-    identity: &mut Identity,
-    certified: &mut bool,
-    signature: Signature,
-) -> Result<(), Malformed> {
-    if !matches!(
-        signature.kind,
-        0x10..=kind::POSITIVE | kind::USER_ID_REVOCATION
-    ) {
-        return Err(Malformed::Structural("user ID signature with wrong type"));
-    }
-    if !signature.issued_by(&primary.fingerprint, primary.key_id) {
-        return Ok(());
-    }
-    let length = u32::try_from(identity.id.len()).unwrap_or(u32::MAX);
-    let prefix = [&[0xb4], &length.to_be_bytes()[..]].concat();
-    let parts = [
-        &primary.hash_prefix()[..],
-        &primary.body,
-        &prefix,
-        &identity.id,
-    ];
-    primary
-        .verify(&signature, &parts)
-        .map_err(|error| Malformed::SelfSignature("user ID self-signature", error))?;
-    *certified = true;
-    if signature.kind == kind::USER_ID_REVOCATION {
-        identity.revocations.push(signature);
-    } else if newer(&signature, identity.self_signature.as_ref()) {
-        identity.self_signature = Some(signature);
-    }
-    Ok(())
-}
-
-fn add_binding(
-    primary: &PublicKey,
-    subkey: &PublicKey,
-    binding: &mut Option<Signature>,
-    revocations: &mut Vec<Signature>,
-    signature: Signature,
-) -> Result<(), Malformed> {
-    if !matches!(
-        signature.kind,
-        kind::SUBKEY_BINDING | kind::SUBKEY_REVOCATION
-    ) {
-        return Err(Malformed::Structural("subkey signature with wrong type"));
-    }
-    let parts = [
-        &primary.hash_prefix()[..],
-        &primary.body,
-        &subkey.hash_prefix(),
-        &subkey.body,
-    ];
-    let invalid = |error: BadSignature| Malformed::SelfSignature("subkey signature", error);
-    primary.verify(&signature, &parts).map_err(invalid)?;
-    if signature.may_sign() {
-        // Without the sub-key's own consent anyone could claim it as theirs.
-        let embedded = signature.embedded.as_ref().ok_or(Malformed::Structural(
-            "subkey signature invalid: openpgp: invalid data: signing subkey is missing cross-signature",
-        ))?;
-        subkey
-            .verify(embedded, &parts)
-            .map_err(|error| Malformed::SelfSignature("cross-signature", error))?;
-    }
-    if signature.kind == kind::SUBKEY_REVOCATION {
-        revocations.push(signature);
-    } else if newer(&signature, binding.as_ref()) {
-        *binding = Some(signature);
-    }
-    Ok(())
-}
-
-fn newer(signature: &Signature, known: Option<&Signature>) -> bool {
-    known.is_none_or(|known| signature.created > known.created)
 }
 
 /// A compromised key is revoked from the start, whatever the date of the revocation.

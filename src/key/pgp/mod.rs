@@ -14,6 +14,7 @@ mod entity;
 mod generate;
 pub(crate) mod packet;
 pub(crate) mod public;
+mod reader;
 mod secret;
 pub(crate) mod signature;
 #[cfg(test)]

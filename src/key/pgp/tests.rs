@@ -26,7 +26,7 @@ fn one(name: &str) -> Entity {
 
 /// A file of the SIF corpus, which is under another licence and not part of the repository.
 pub(crate) fn sif_corpus(name: &str) -> Option<Vec<u8>> {
-    let root = std::env::var_os("SIGSIF_SIF_CORPUS").map_or_else(
+    let root = std::env::var_os("SIGSIF_CORPUS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/sif"),
         PathBuf::from,
     );
