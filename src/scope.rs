@@ -209,3 +209,124 @@ fn whole_group(image: &Image<'_>, group: GroupId) -> Job {
     objects.sort_unstable();
     Job { group, objects }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sif::{DESCRIPTOR_LEN, HEADER_LEN};
+
+    /// Objects (id, group, type); group 0 means none.
+    fn image_of(objects: &[(u32, u32, i32)]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_LEN + 8 * DESCRIPTOR_LEN];
+        bytes[32..45].copy_from_slice(b"SIF_MAGIC\x0001\0");
+        for (at, value) in [(80, 8_i64), (88, 8), (96, 128), (104, 8 * 585), (112, 4808)] {
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        for (slot, (id, group, kind)) in objects.iter().enumerate() {
+            let at = HEADER_LEN + slot * DESCRIPTOR_LEN;
+            bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
+            bytes[at + 4] = 1;
+            bytes[at + 5..at + 9].copy_from_slice(&id.to_le_bytes());
+            bytes[at + 9..at + 13].copy_from_slice(&(group | 0xf000_0000).to_le_bytes());
+        }
+        bytes
+    }
+
+    const RAW: i32 = 0x4007;
+    const SIGNATURE: i32 = 0x4005;
+
+    fn selection(groups: &[u32], objects: &[u32]) -> Selection {
+        Selection {
+            groups: groups.to_vec(),
+            objects: objects.to_vec(),
+            legacy: Legacy::No,
+        }
+    }
+
+    fn three() -> Vec<u8> {
+        image_of(&[(1, 2, RAW), (2, 1, RAW), (3, 2, RAW), (4, 0, SIGNATURE)])
+    }
+
+    #[test]
+    fn default_is_every_group_ascending() {
+        let bytes = three();
+        let image = Image::parse(&bytes).unwrap();
+        let groups: Vec<_> = tasks(&image, &Selection::default())
+            .unwrap()
+            .iter()
+            .map(|task| (task.group.get(), task.object.is_none()))
+            .collect();
+        assert_eq!(groups, [(1, true), (2, true)]);
+        let jobs = jobs(&image, &Selection::default()).unwrap();
+        let ids = |job: &Job| job.objects.iter().map(|id| id.get()).collect::<Vec<_>>();
+        assert_eq!(ids(&jobs[0]), [2]);
+        assert_eq!(ids(&jobs[1]), [1, 3]);
+    }
+
+    #[test]
+    fn groups_come_before_objects_without_repetition() {
+        let bytes = three();
+        let image = Image::parse(&bytes).unwrap();
+        let tasks = tasks(&image, &selection(&[2, 2], &[3, 2, 3])).unwrap();
+        let seen: Vec<_> = tasks
+            .iter()
+            .map(|t| (t.group.get(), t.object.map(|id| id.get())))
+            .collect();
+        assert_eq!(seen, [(2, None), (1, Some(2)), (2, Some(3))]);
+    }
+
+    #[test]
+    fn wrong_selections_have_the_words_of_the_originals() {
+        let bytes = three();
+        let image = Image::parse(&bytes).unwrap();
+        let both = |groups: &[u32], objects: &[u32]| {
+            let selection = selection(groups, objects);
+            let verify = tasks(&image, &selection).unwrap_err();
+            assert_eq!(jobs(&image, &selection).unwrap_err(), verify);
+            verify.to_string()
+        };
+        assert_eq!(both(&[0], &[]), "integrity: invalid group ID");
+        assert_eq!(both(&[], &[0]), "integrity: invalid object ID");
+        assert_eq!(both(&[9], &[]), "integrity: group not found");
+        assert_eq!(both(&[0x1000_0001], &[]), "integrity: group not found");
+        assert_eq!(both(&[], &[9]), "integrity: object not found");
+        assert_eq!(both(&[], &[4]), "integrity: invalid group ID");
+    }
+
+    #[test]
+    fn an_empty_image_tells_apart_default_and_selection() {
+        let bytes = image_of(&[]);
+        let image = Image::parse(&bytes).unwrap();
+        let reason = |s: &Selection| tasks(&image, s).unwrap_err().to_string();
+        assert_eq!(reason(&Selection::default()), "integrity: no groups found");
+        assert_eq!(
+            reason(&selection(&[1], &[])),
+            "integrity: no objects in image"
+        );
+        assert_eq!(
+            reason(&selection(&[], &[1])),
+            "integrity: no objects in image"
+        );
+        let legacy = Selection {
+            legacy: Legacy::Selected,
+            ..Selection::default()
+        };
+        assert_eq!(reason(&legacy), "no objects in image");
+    }
+
+    #[test]
+    fn legacy_all_takes_grouped_objects_but_no_signature() {
+        let bytes = image_of(&[(1, 1, RAW), (2, 1, SIGNATURE), (3, 0, RAW), (4, 2, RAW)]);
+        let image = Image::parse(&bytes).unwrap();
+        let all = Selection {
+            legacy: Legacy::All,
+            ..Selection::default()
+        };
+        let ids: Vec<_> = tasks(&image, &all)
+            .unwrap()
+            .iter()
+            .map(|task| task.object.unwrap().get())
+            .collect();
+        assert_eq!(ids, [1, 4]);
+    }
+}

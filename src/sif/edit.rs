@@ -151,3 +151,99 @@ fn updated(image: &Image<'_>, added: usize, end: i64, time: i64) -> Header {
     let data_size = end.saturating_sub(image.header().data_offset());
     image.header().with_update(free, data_size, time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sif::header::put;
+    use crate::sif::image::tests::image_of;
+
+    fn signature(group: u32, data: &[u8]) -> NewSignature {
+        NewSignature {
+            group: GroupId::new(group).unwrap(),
+            hash: SignatureHash::Sha256,
+            fingerprint: [9; 20],
+            data: data.to_vec(),
+        }
+    }
+
+    fn applied(bytes: &[u8], patch: &Patch) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        let mut write = |at: u64, new: &[u8]| {
+            let at = usize::try_from(at).unwrap();
+            if bytes.len() < at + new.len() {
+                bytes.resize(at + new.len(), 0);
+            }
+            put(&mut bytes, at, new);
+        };
+        for (at, data) in &patch.data {
+            write(*at, data);
+        }
+        for (at, slot) in &patch.slots {
+            write(*at, slot);
+        }
+        write(0, &patch.header);
+        bytes
+    }
+
+    #[test]
+    fn adds_signatures_behind_the_data_with_the_fields_of_the_originals() {
+        let bytes = image_of(&[(1, 1, 8776, 10), (2, 2, 9000, 4)]);
+        let image = Image::parse(&bytes).unwrap();
+        let patch = add_signatures(
+            &image,
+            vec![signature(1, b"one"), signature(2, b"two!")],
+            1_700_000_000,
+        )
+        .unwrap();
+        let new = applied(&bytes, &patch);
+        let image = Image::parse(&new).unwrap();
+        assert_eq!(image.faults(), []);
+        let (first, second) = (image.object(3).unwrap(), image.object(4).unwrap());
+        assert_eq!((first.offset(), first.size()), (9004, 3));
+        assert_eq!((second.offset(), second.size()), (9007, 4));
+        assert_eq!(image.data(second).unwrap(), b"two!");
+        assert_eq!(first.data_type(), DataType::Signature);
+        assert_eq!(first.group(), None);
+        assert_eq!(first.link(), Link::Group(GroupId::new(1).unwrap()));
+        assert_eq!(first.signature_fingerprint(), Some([9; 20]));
+        assert_eq!(first.created_at(), 1_700_000_000);
+        assert_eq!(image.header().modified_at(), 1_700_000_000);
+        assert_eq!(image.header().descriptors_free(), 4);
+        assert_eq!(image.header().data_size(), 9011 - 8776);
+    }
+
+    #[test]
+    fn a_deterministic_image_stays_deterministic() {
+        let mut bytes = image_of(&[(1, 1, 8776, 10)]);
+        put(&mut bytes, 48, &[0; 16]);
+        put(&mut bytes, 64, &UNSET_TIME.to_le_bytes());
+        put(&mut bytes, 72, &UNSET_TIME.to_le_bytes());
+        let image = Image::parse(&bytes).unwrap();
+        let patch = add_signatures(&image, vec![signature(1, b"x")], 1_700_000_000).unwrap();
+        let new = applied(&bytes, &patch);
+        let image = Image::parse(&new).unwrap();
+        assert!(image.header().is_deterministic());
+        assert_eq!(image.object(2).unwrap().created_at(), UNSET_TIME);
+    }
+
+    #[test]
+    fn never_makes_a_second_object_of_one_id() {
+        // Slot 0 holds id 2, so slot 1 would make another 2.
+        let bytes = image_of(&[(2, 1, 8776, 10)]);
+        let image = Image::parse(&bytes).unwrap();
+        let patch = add_signatures(&image, vec![signature(1, b"x")], 0).unwrap();
+        assert_eq!(patch.ids, [ObjectId::new(3).unwrap()]);
+    }
+
+    #[test]
+    fn a_full_table_and_a_faulty_image_are_refused_before_any_work() {
+        let full: Vec<_> = (1..=8).map(|id| (id, 1, 8776, 0)).collect();
+        let bytes = image_of(&full);
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(require_room(&image, 1), Err(Error::Full));
+        let bytes = image_of(&[(1, 1, 8776, 10), (1, 1, 8786, 1)]);
+        let image = Image::parse(&bytes).unwrap();
+        assert!(matches!(require_room(&image, 1), Err(Error::Image(_))));
+    }
+}

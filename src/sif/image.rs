@@ -728,3 +728,251 @@ fn locate_table(header: &Header, len: usize) -> Result<(u64, usize), Error> {
     // `need` fits in the file, so the count fits in memory.
     Ok((start, usize::try_from(total).unwrap_or(usize::MAX)))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::sif::header::{field, put};
+    use crate::sif::types::MAX_GROUP;
+
+    const TABLE: usize = 4096;
+
+    /// An image of generic objects: (id, group, offset, size).
+    pub(crate) fn image_of(objects: &[(u32, u32, i64, i64)]) -> Vec<u8> {
+        let capacity = 8;
+        let start = TABLE + capacity * DESCRIPTOR_LEN;
+        let mut bytes = vec![0; start];
+        put(&mut bytes, 32, b"SIF_MAGIC\x0001\x0000\0");
+        put(&mut bytes, 48, &[7; 16]);
+        let mut end = start;
+        for (slot, (id, group, offset, size)) in objects.iter().enumerate() {
+            let at = TABLE + slot * DESCRIPTOR_LEN;
+            put(&mut bytes, at, &0x4007_i32.to_le_bytes());
+            bytes[at + 4] = 1;
+            put(&mut bytes, at + 5, &id.to_le_bytes());
+            put(&mut bytes, at + 9, &(group | !MAX_GROUP).to_le_bytes());
+            put(&mut bytes, at + 17, &offset.to_le_bytes());
+            put(&mut bytes, at + 25, &size.to_le_bytes());
+            end = end.max(usize::try_from(offset + size).unwrap_or(0));
+        }
+        let free = i64::try_from(capacity - objects.len()).unwrap();
+        let numbers = [
+            free,
+            8,
+            4096,
+            8 * 585,
+            i64::try_from(start).unwrap(),
+            i64::try_from(end - start).unwrap(),
+        ];
+        for (index, number) in numbers.into_iter().enumerate() {
+            put(&mut bytes, 80 + index * 8, &number.to_le_bytes());
+        }
+        bytes.resize(end.min(1 << 20), 0xdd);
+        bytes
+    }
+
+    fn two() -> Vec<u8> {
+        image_of(&[(1, 1, 8776, 10), (2, 1, 8786, 4)])
+    }
+
+    fn load_error(change: impl Fn(&mut Vec<u8>)) -> Error {
+        let mut bytes = two();
+        change(&mut bytes);
+        Image::parse(&bytes).err().expect("must not load")
+    }
+
+    fn faults(change: impl Fn(&mut Vec<u8>)) -> Vec<String> {
+        let mut bytes = two();
+        change(&mut bytes);
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(image.require_sound().is_err(), !image.faults().is_empty());
+        image.faults().iter().map(ToString::to_string).collect()
+    }
+
+    fn set(at: usize, value: i64) -> impl Fn(&mut Vec<u8>) {
+        move |bytes| put(bytes, at, &value.to_le_bytes())
+    }
+
+    #[test]
+    fn a_sound_image_has_no_fault_and_lends_its_bytes() {
+        let mut bytes = two();
+        put(&mut bytes, 8776, b"0123456789abcd");
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(image.faults(), []);
+        assert_eq!((image.capacity(), image.free()), (8, 6));
+        let second = image.object(2).unwrap();
+        assert_eq!(image.data(second).unwrap(), b"abcd");
+        assert_eq!(image.relative_id(second), RelativeId(1));
+        assert_eq!(
+            image.digest(second, HashAlgorithm::Sha256).unwrap(),
+            HashAlgorithm::Sha256.digest(b"abcd")
+        );
+    }
+
+    #[test]
+    fn structural_faults_do_not_load_and_name_the_byte() {
+        // Rows 3 to 9 of spec/sif.md 1.14.
+        for (at, value, text) in [
+            (88, -1, "'descriptors total' at byte 88 is -1"),
+            (96, -5, "'descriptors offset' at byte 96 is -5"),
+            (96, 127, "'descriptors offset' at byte 96 is 127"),
+            (104, -1, "'descriptors size' at byte 104 is -1"),
+            (104, i64::MAX, "'descriptors size' at byte 104 is"),
+            (88, 1 << 60, "reading descriptors: unexpected EOF"),
+            (88, 9, "reading descriptors: unexpected EOF"),
+            (104, 8 * 585 - 1, "reading descriptors: unexpected EOF"),
+            (104, 0, "reading descriptors: EOF"),
+            (96, 1 << 40, "reading descriptors: EOF"),
+        ] {
+            let error = load_error(set(at, value));
+            assert!(error.to_string().contains(text), "{at} {value}: {error}");
+            assert!(error.detail().is_some() || error.to_string().contains("byte"));
+        }
+        assert_eq!(load_error(|b| b[32] = b'X'), Error::Magic);
+        assert_eq!(load_error(|b| b[43] = b'2'), Error::Version);
+        assert_eq!(
+            load_error(|b| b.truncate(0)).to_string(),
+            "reading global header: EOF"
+        );
+        assert_eq!(
+            load_error(|b| b.truncate(127)).to_string(),
+            "reading global header: unexpected EOF"
+        );
+    }
+
+    #[test]
+    fn semantic_faults_load_and_name_the_byte() {
+        // Rows 10 to 21 of spec/sif.md 1.14; the second slot starts at 4681.
+        let slot = TABLE + DESCRIPTOR_LEN;
+        for (at, value, text) in [
+            (80, -1, "descriptors free at byte 80 is -1, of 8 in total"),
+            (80, 9, "descriptors free at byte 80 is 9, of 8 in total"),
+            (
+                112,
+                -1,
+                "data offset at byte 112 is -1, file length is 8790",
+            ),
+            (120, -1, "data size at byte 120 is -1, file length is 8790"),
+            (slot + 17, -9, "object 2: offset at byte 4698 is -9"),
+            (slot + 25, -9, "object 2: size at byte 4706 is -9"),
+            (
+                slot + 17,
+                i64::MAX,
+                "object 2: offset 9223372036854775807 and size 4 at byte 4698 overflow",
+            ),
+            (
+                slot + 25,
+                5,
+                "object 2: data is bytes 8786..8791, the file ends at byte 8790",
+            ),
+            (
+                slot + 17,
+                8785,
+                "object 2: data at byte 8785 overlaps object 1",
+            ),
+            (
+                slot + 17,
+                100,
+                "object 2: data at byte 100 overlaps the global header",
+            ),
+            (
+                slot + 17,
+                5000,
+                "object 2: data at byte 5000 overlaps the descriptor table",
+            ),
+        ] {
+            assert_eq!(faults(set(at, value)), [text], "{at} {value}");
+        }
+        let id = |value: u32| move |b: &mut Vec<u8>| put(b, slot + 5, &value.to_le_bytes());
+        assert_eq!(faults(id(0)), ["descriptor at byte 4686: id is 0"]);
+        assert_eq!(
+            faults(id(1)),
+            ["descriptor at byte 4686: id 1 is used twice"]
+        );
+        assert_eq!(
+            faults(|b| put(b, slot + 9, &1_u32.to_le_bytes())),
+            ["object 2: group field at byte 4690 lacks the mask that its group has"]
+        );
+        let primary = |b: &mut Vec<u8>| {
+            for at in [TABLE, slot] {
+                put(b, at, &0x4004_i32.to_le_bytes());
+                put(b, at + 205, &2_i32.to_le_bytes());
+            }
+        };
+        assert_eq!(
+            faults(primary),
+            ["objects 1 and 2 are both primary system partitions"]
+        );
+    }
+
+    #[test]
+    fn ordinary_oddities_are_accepted() {
+        let slot = TABLE + DESCRIPTOR_LEN;
+        // A stale but possible free count, an empty object behind the end, a
+        // used byte of 255, an id other than slot + 1, a type nobody knows.
+        assert!(faults(set(80, 8)).is_empty());
+        assert!(
+            faults(|b| {
+                put(b, slot + 17, &99_999_i64.to_le_bytes());
+                put(b, slot + 25, &0_i64.to_le_bytes());
+            })
+            .is_empty()
+        );
+        assert!(faults(|b| b[slot + 4] = 255).is_empty());
+        assert!(faults(|b| put(b, slot + 5, &77_u32.to_le_bytes())).is_empty());
+        assert!(faults(|b| put(b, slot, &1_i32.to_le_bytes())).is_empty());
+        // An old empty image: data offset behind the end of the file.
+        let mut empty = image_of(&[]);
+        put(&mut empty, 112, &99_999_i64.to_le_bytes());
+        assert_eq!(Image::parse(&empty).unwrap().faults(), []);
+    }
+
+    #[test]
+    fn one_group_without_mask_alone_is_accepted() {
+        let slot = TABLE + DESCRIPTOR_LEN;
+        assert!(faults(|b| put(b, slot + 9, &2_u32.to_le_bytes())).is_empty());
+    }
+
+    #[test]
+    fn hashing_gives_every_page_back_once() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        struct Counting(Vec<u8>, AtomicUsize);
+        impl Backing for Counting {
+            fn bytes(&self) -> &[u8] {
+                &self.0
+            }
+            fn release(&self, range: Range<usize>) {
+                self.1.fetch_add(range.len(), Ordering::Relaxed);
+            }
+        }
+        let size = 3 * WINDOW + 5;
+        let mut bytes = image_of(&[(1, 1, 8776, i64::try_from(size).unwrap())]);
+        bytes.truncate(8776);
+        bytes.resize(8776 + size, 1);
+        let counting = Counting(bytes, AtomicUsize::new(0));
+        let image = Image::parse(&counting).unwrap();
+        let object = image.object(1).unwrap();
+        let digest = image.digest(object, HashAlgorithm::Sha512).unwrap();
+        assert_eq!(counting.1.load(Ordering::Relaxed), size);
+        assert_eq!(digest, HashAlgorithm::Sha512.digest(&vec![1; size]));
+    }
+
+    #[test]
+    fn a_lost_page_is_an_error_not_an_answer() {
+        struct Lost(Vec<u8>);
+        impl Backing for Lost {
+            fn bytes(&self) -> &[u8] {
+                &self.0
+            }
+            fn lost(&self) -> bool {
+                true
+            }
+        }
+        assert_eq!(Image::parse(&Lost(two())).err(), Some(Error::Lost));
+    }
+
+    #[test]
+    fn fields_outside_the_source_read_as_zero() {
+        assert_eq!(field::<4>(&[1, 2], 1), [2, 0, 0, 0]);
+    }
+}

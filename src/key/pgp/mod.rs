@@ -91,6 +91,9 @@ pub enum Error {
     /// The secret part cannot be used with this key type.
     #[error("secret part of key {0} is of an unsupported kind")]
     UnsupportedSecret(Fingerprint),
+    /// The protection of the secret part costs more memory or time than is spent on a file.
+    #[error("secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes)")]
+    CostlySecret(Fingerprint),
     /// The private operation failed.
     #[error("signing failed")]
     Signing,

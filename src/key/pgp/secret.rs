@@ -220,6 +220,11 @@ fn open<R: KeyRole>(
     if !encrypted.s2k().is_supported() {
         return Err(Error::UnsupportedSecret(whose));
     }
+    if let S2K::Argon2 { t, m, .. } = encrypted.s2k()
+        && (*m > MAX_ARGON2_MEMORY || *t > MAX_ARGON2_PASSES)
+    {
+        return Err(Error::CostlySecret(whose));
+    }
     key.decrypt_secret(&Password::from(passphrase))
         .map_err(|_| Error::Checksum)
 }
@@ -269,6 +274,11 @@ where
 
 /// The most that the one-byte count can say; GnuPG ends up there too on a current machine.
 const S2K_BYTES: u32 = 65_011_712;
+
+/// Largest Argon2 memory in a key file: 2 to this power KiB, 1 GiB.
+const MAX_ARGON2_MEMORY: u8 = 20;
+/// Most Argon2 passes over that memory in a key file.
+const MAX_ARGON2_PASSES: u8 = 16;
 
 /// The key as AWS-LC wants it; nothing if it is no RSA key or AWS-LC refuses it.
 fn rsa_key_pair<R: KeyRole>(key: &Key<SecretParts, R>) -> Option<lc_rsa::KeyPair> {
