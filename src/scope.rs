@@ -102,8 +102,8 @@ pub fn tasks(image: &Image<'_>, selection: &Selection) -> Result<Vec<Task>, Erro
         _ => {}
     }
     if groups.is_empty() && objects.is_empty() {
-        let every = image.groups().keys().map(|group| Task {
-            group: *group,
+        let every = image.groups().map(|group| Task {
+            group,
             object: None,
             legacy,
         });
@@ -145,8 +145,7 @@ pub fn jobs(image: &Image<'_>, selection: &Selection) -> Result<Vec<Job>, Error>
     if selection.groups.is_empty() && selection.objects.is_empty() {
         let every: Vec<_> = image
             .groups()
-            .keys()
-            .map(|group| whole_group(image, *group))
+            .map(|group| whole_group(image, group))
             .collect();
         return if every.is_empty() {
             Err(Error::NoGroups)
@@ -185,7 +184,7 @@ fn existing_group(image: &Image<'_>, group: u32) -> Result<GroupId, Error> {
         return Err(Error::NoObjects);
     }
     GroupId::new(group)
-        .filter(|group| image.groups().contains_key(group))
+        .filter(|group| image.has_group(*group))
         .ok_or(Error::GroupNotFound)
 }
 
@@ -204,7 +203,7 @@ fn grouped_object(image: &Image<'_>, id: u32) -> Result<(GroupId, ObjectId), Err
 fn whole_group(image: &Image<'_>, group: GroupId) -> Job {
     let mut objects: Vec<_> = image
         .group_members(group)
-        .filter_map(Descriptor::id)
+        .filter_map(|(_, object)| object.id())
         .collect();
     objects.sort_unstable();
     Job { group, objects }

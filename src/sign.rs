@@ -118,9 +118,7 @@ pub fn native(
 /// Descriptors of a job with their index, ascending by id.
 fn members<'i>(image: &'i Image<'_>, job: &Job) -> Vec<(usize, &'i Descriptor)> {
     let mut members: Vec<_> = image
-        .objects()
-        .iter()
-        .enumerate()
+        .group_members(job.group)
         .filter(|(_, o)| {
             o.id()
                 .is_some_and(|id| job.objects.binary_search(&id).is_ok())
@@ -136,7 +134,7 @@ fn metadata(
     members: &[(usize, &Descriptor)],
     digests: &Digests,
 ) -> Result<ImageMetadata, Error> {
-    let lowest = image.groups().get(&job.group).copied().unwrap_or_default();
+    let lowest = image.lowest_id(job.group);
     let mut objects = Vec::new();
     for (index, object) in members {
         let covered = object.integrity_bytes(image.relative_id(object));

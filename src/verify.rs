@@ -14,7 +14,7 @@ use crate::report::{
 use crate::scope::{self, Selection, Task};
 use crate::sif::digests::{Digests, Extent, Wanted};
 use crate::sif::types::DataType;
-use crate::sif::{self, Descriptor, Fault, Image, Link, Place};
+use crate::sif::{self, Descriptor, Fault, Image, Link, MAX_SIGNATURE_LEN};
 use crate::signer::{dsse, pgp};
 use std::collections::HashMap;
 
@@ -84,30 +84,6 @@ pub fn native(
     }
     image.still_there()?;
     Ok(report)
-}
-
-/// Ids of the OpenPGP keys that the signatures of a selection name.
-///
-/// # Errors
-/// As [`native`].
-pub fn named_signers(image: &Image<'_>, selection: &Selection) -> Result<Vec<u64>, Error> {
-    let tasks = scope::tasks(image, selection)?;
-    let mut ids = Vec::new();
-    for object in image.signatures() {
-        let wanted = tasks.iter().any(|task| match object.link() {
-            Link::Group(group) => group == task.group,
-            Link::Object(id) => task.object == Some(id),
-            Link::None => false,
-        });
-        if wanted && let Ok(data) = image.signature_data(object) {
-            for id in pgp::issuers(data) {
-                if !ids.contains(&id) {
-                    ids.push(id);
-                }
-            }
-        }
-    }
-    Ok(ids)
 }
 
 /// Every fault but a cut signature object stops the judgement at once.
@@ -194,6 +170,7 @@ enum Content<'a> {
         legacy: bool,
     },
     Cut,
+    TooLarge,
 }
 
 /// First pass: opens signatures.
@@ -203,6 +180,7 @@ struct Opener<'i, 'a> {
     keyrings: Vec<&'i Keyring>,
     now: u64,
     contents: HashMap<usize, Content<'a>>,
+    by_link: HashMap<Link, Vec<&'i Descriptor>>,
     missing_keys: Vec<u64>,
 }
 
@@ -212,22 +190,26 @@ impl<'i, 'a> Opener<'i, 'a> {
             KeyMaterial::Keyrings(keyrings) => keyrings.iter().map(|(_, ring)| ring).collect(),
             KeyMaterial::PublicKeys(_) => Vec::new(),
         };
+        let mut by_link = HashMap::<Link, Vec<&Descriptor>>::new();
+        for object in image.signatures() {
+            by_link.entry(object.link()).or_default().push(object);
+        }
         Self {
             image,
             material,
             keyrings,
             now,
             contents: HashMap::new(),
+            by_link,
             missing_keys: Vec::new(),
         }
     }
 
     fn plan(&mut self, tasks: &[Task], examine_all: bool) -> Vec<Step> {
         let mut steps = Vec::new();
-        let signatures: Vec<_> = self.image.signatures().collect();
         for task in tasks {
             let before = steps.len();
-            match self.candidates(task, &signatures) {
+            match self.candidates(task) {
                 Err(failure) => steps.push(Step::General(failure)),
                 Ok(candidates) if candidates.is_empty() => {
                     steps.push(Step::General(match (task.legacy, task.object) {
@@ -257,26 +239,18 @@ impl<'i, 'a> Opener<'i, 'a> {
     }
 
     /// Signature objects that a task has to look at, in table order.
-    fn candidates<'s>(
-        &mut self,
-        task: &Task,
-        signatures: &[&'s Descriptor],
-    ) -> Result<Vec<&'s Descriptor>, Failure> {
+    fn candidates(&mut self, task: &Task) -> Result<Vec<&'i Descriptor>, Failure> {
+        let linked = |this: &Self, link| this.by_link.get(&link).cloned().unwrap_or_default();
+        if let (true, Some(id)) = (task.legacy, task.object) {
+            return Ok(linked(self, Link::Object(id)));
+        }
         let mut found = Vec::new();
-        for object in signatures.iter().copied() {
-            if let (true, Some(id)) = (task.legacy, task.object) {
-                if object.link() == Link::Object(id) {
-                    found.push(object);
-                }
-                continue;
-            }
-            if object.link() != Link::Group(task.group) {
-                continue;
-            }
+        for object in linked(self, Link::Group(task.group)) {
             match self.content(object) {
                 Content::Cut => return Err(Failure::SignatureCut(object.raw_id())),
                 Content::Readable { legacy, .. } if legacy == task.legacy => found.push(object),
-                Content::Readable { .. } => {}
+                Content::TooLarge if !task.legacy => found.push(object),
+                Content::Readable { .. } | Content::TooLarge => {}
             }
         }
         Ok(found)
@@ -318,8 +292,18 @@ impl<'i, 'a> Opener<'i, 'a> {
         object: &Descriptor,
         pending: &mut Pending,
     ) -> Result<(), Failure> {
-        let Content::Readable { data, format, .. } = self.content(object) else {
-            return Err(Failure::SignatureCut(object.raw_id()));
+        let (data, format) = match self.content(object) {
+            Content::Readable { data, format, .. } => (data, format),
+            Content::Cut => return Err(Failure::SignatureCut(object.raw_id())),
+            Content::TooLarge => {
+                return Err(Failure::NotValid {
+                    object: object.raw_id(),
+                    reason: format!(
+                        "{} bytes, more than the {MAX_SIGNATURE_LEN} that are read",
+                        object.size()
+                    ),
+                });
+            }
         };
         pending.report.format = format;
         let format = format.ok_or(Failure::UnknownFormat)?;
@@ -409,8 +393,7 @@ impl<'i, 'a> Opener<'i, 'a> {
                 reason: error.to_string(),
             })?;
         require_named_signer(signature, pending.report.signer.as_ref())?;
-        let lowest = self.image.groups().get(&task.group).copied();
-        let lowest = lowest.unwrap_or_default();
+        let lowest = self.image.lowest_id(task.group);
         let members: Vec<_> = self.members(task).collect();
         if task.object.is_none() {
             let mut ids: Vec<_> = members.iter().map(|(_, o)| o.raw_id()).collect();
@@ -427,11 +410,10 @@ impl<'i, 'a> Opener<'i, 'a> {
         if metadata.header.algorithm().digest(&header) != metadata.header {
             return Err(Failure::HeaderChanged);
         }
+        let entries = metadata.by_id(lowest);
         for (index, object) in members {
             let id = object.raw_id();
-            let entry = metadata
-                .entry(id, lowest)
-                .ok_or(Failure::ObjectNotSigned(id))?;
+            let entry = entries.get(&id).ok_or(Failure::ObjectNotSigned(id))?;
             let covered = object.integrity_bytes(self.image.relative_id(object));
             if entry.descriptor.algorithm().digest(&covered) != entry.descriptor {
                 return Err(Failure::DescriptorChanged(id));
@@ -479,28 +461,18 @@ impl<'i, 'a> Opener<'i, 'a> {
 
     /// Objects of a task with their index, in table order.
     fn members(&self, task: &Task) -> impl Iterator<Item = (usize, &'i Descriptor)> {
-        let (group, only) = (task.group, task.object);
+        let only = task.object;
         self.image
-            .objects()
-            .iter()
-            .enumerate()
-            .filter(move |(_, o)| {
-                o.group() == Some(group) && only.is_none_or(|id| o.raw_id() == id.get())
-            })
+            .group_members(task.group)
+            .filter(move |(_, o)| only.is_none_or(|id| o.raw_id() == id.get()))
     }
 }
 
 fn read_content<'a>(image: &Image<'a>, object: &Descriptor) -> Content<'a> {
-    let Ok(data) = image.signature_data(object) else {
-        return match image.place(object) {
-            Place::Faulty(..) => Content::Cut,
-            // Too large to be a signature: no format that anyone writes.
-            Place::Inside(_) => Content::Readable {
-                data: &[],
-                format: None,
-                legacy: false,
-            },
-        };
+    let data = match image.signature_data(object) {
+        Ok(data) => data,
+        Err(sif::Error::SignatureTooLarge { .. }) => return Content::TooLarge,
+        Err(_) => return Content::Cut,
     };
     let clear_signed = pgp::parse(data);
     let format = if dsse::is_envelope(data, dsse::SIF_METADATA_TYPE) {

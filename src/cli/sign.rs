@@ -6,9 +6,11 @@ use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::disk::{errno_text, keyring};
+use crate::key;
 use crate::key::pem::PrivateKey;
 use crate::key::pgp::{Entity, Keyring, SecretState, SigningKey};
 use crate::scope::{Legacy, Selection};
+use crate::sif::edit;
 use crate::sign::{self, NativeSigner};
 use crate::ui::prompt::{Console, Prompt, Stream};
 use crate::ui::{self, Ui, text};
@@ -94,9 +96,13 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         }
         None => {
             let key = choose_pgp_key(ui, &args, &mut prompt)?;
+            if now > super::wall_clock() {
+                ui.warning("SOURCE_DATE_EPOCH lies in the future: verifiers refuse the signature until then");
+            }
             let signer = NativeSigner::Pgp {
                 key: &key,
-                salt: true,
+                // Who fixes the time wants the same bytes every time.
+                salt: std::env::var_os("SOURCE_DATE_EPOCH").is_none(),
             };
             sign(&path, &signer, &selection, now)
         }
@@ -137,7 +143,18 @@ fn sign(
 }
 
 fn cause(error: sign::Error) -> Cause {
-    Cause::plain(error)
+    let detail = match &error {
+        sign::Error::Edit(edit::Error::Full) => Some(
+            "Every descriptor of the image is in use: there is no room for another signature"
+                .to_owned(),
+        ),
+        sign::Error::Image(error) => error.detail(),
+        _ => None,
+    };
+    Cause {
+        text: error.to_string(),
+        detail,
+    }
 }
 
 fn load_private_key(
@@ -181,6 +198,16 @@ fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<Signi
     let fail = passphrase::fatal(FAILED);
     let folder = super::keyring_folder(args.keysdir.clone());
     let keyring = load_secret_keyring(ui, &folder).map_err(|text| fail(text.to_string()))?;
+    if keyring.entities().is_empty() && args.keyidx.is_none() {
+        let cause = Cause {
+            text: "keyring is empty".to_owned(),
+            detail: Some(format!(
+                "{} holds no key: make one with 'sigsif key newpair', or add one with 'sigsif key import'",
+                folder.join("pgp-secret").display()
+            )),
+        };
+        return Err(cause.fatal(FAILED));
+    }
     let entity = choose(keyring.entities(), args.keyidx, prompt).map_err(&fail)?;
     let now = u64::try_from(super::wall_clock()).unwrap_or_default();
     entity.usable_for_signing(now).map_err(|reason| {
@@ -200,7 +227,16 @@ fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<Signi
     };
     entity
         .unlock(passphrase.as_ref().map(|p| p.as_slice()))
-        .map_err(|e| fail(e.to_string()))
+        .map_err(|error| unlock_cause(&error, passphrase.is_some()).fatal(FAILED))
+}
+
+/// A failed unlock, with what the sentence of the originals does not tell.
+fn unlock_cause(error: &key::pgp::Error, with_passphrase: bool) -> Cause {
+    let wrong = with_passphrase && matches!(error, key::pgp::Error::Checksum);
+    Cause {
+        text: error.to_string(),
+        detail: wrong.then(|| "The passphrase is wrong".to_owned()),
+    }
 }
 
 /// Why a keyring cannot be loaded, with a hint for a frequent mistake.
@@ -256,7 +292,6 @@ fn choose<'e>(
         return at(index).ok_or_else(|| "index out of range".to_owned());
     }
     match entities {
-        [] => Err("keyring is empty".to_owned()),
         [only] => Ok(only),
         several => {
             let question = format!(

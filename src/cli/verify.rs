@@ -215,6 +215,10 @@ fn tell_missing(ui: &Ui, report: &Report) {
 /// What to do about a refusal whose sentence alone does not tell.
 fn hint(failure: &Failure) -> Option<String> {
     match failure {
+        Failure::NoSignatureForGroup(group) => Some(format!(
+            "No signature of the current format names group {group}: it is not signed, or only \
+             with a legacy signature"
+        )),
         Failure::UngroupedObject(id) => Some(format!(
             "Object {id} is in no group, so no signature can cover it"
         )),

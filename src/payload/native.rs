@@ -4,6 +4,7 @@
 
 use crate::digest::{self, Digest};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// The only version there is.
 const VERSION: i64 = 1;
@@ -120,11 +121,16 @@ impl ImageMetadata {
         })?)
     }
 
-    /// The entry for an absolute id, given the smallest id of the group now.
-    pub fn entry(&self, id: u32, lowest: u32) -> Option<&ObjectMetadata> {
-        self.objects
-            .iter()
-            .find(|object| lowest.wrapping_add(object.relative_id) == id)
+    /// The entries by absolute id, given the smallest id of the group now.
+    ///
+    /// Of several entries for one id the first counts, as in the originals.
+    pub fn by_id(&self, lowest: u32) -> HashMap<u32, &ObjectMetadata> {
+        let mut entries = HashMap::with_capacity(self.objects.len());
+        for object in &self.objects {
+            let id = lowest.wrapping_add(object.relative_id);
+            entries.entry(id).or_insert(object);
+        }
+        entries
     }
 
     /// The absolute ids that the signature covers, sorted, without repetition.
@@ -230,6 +236,6 @@ mod tests {
         let good = object(&format!("\"sha256:{HEX}\""));
         let metadata = ImageMetadata::parse(text("1", &good).as_bytes()).unwrap();
         assert_eq!(metadata.ids(u32::MAX), [0]);
-        assert!(metadata.entry(0, u32::MAX).is_some());
+        assert!(metadata.by_id(u32::MAX).contains_key(&0));
     }
 }

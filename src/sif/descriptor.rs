@@ -30,7 +30,7 @@ pub struct Descriptor {
 pub struct RelativeId(pub u32);
 
 /// What an object points at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {
     /// Nothing.
     None,

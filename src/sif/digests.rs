@@ -81,7 +81,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn members<'i>(image: &'i Image<'_>, extent: Extent) -> Vec<&'i super::Descriptor> {
     match extent {
         Extent::Object(index) => image.objects().get(index).into_iter().collect(),
-        Extent::Group(group) => image.group_members(group).collect(),
+        Extent::Group(group) => image
+            .group_members(group)
+            .map(|(_, object)| object)
+            .collect(),
     }
 }
 

@@ -247,8 +247,17 @@ pub struct Image<'a> {
     total: usize,
     descriptors: Vec<Descriptor>,
     lowest_in_raw_group: HashMap<u32, u32>,
-    lowest_in_group: BTreeMap<GroupId, u32>,
+    groups: BTreeMap<GroupId, Group>,
+    by_id: HashMap<u32, Vec<usize>>,
     faults: Vec<Fault>,
+}
+
+/// The members of one group.
+#[derive(Debug, Default)]
+struct Group {
+    lowest: u32,
+    /// Indices into the used descriptors, in table order.
+    members: Vec<usize>,
 }
 
 impl<'a> Image<'a> {
@@ -273,13 +282,19 @@ impl<'a> Image<'a> {
             .map(|(slot, raw)| Descriptor::from_bytes(slot, *raw))
             .collect();
         let mut lowest_in_raw_group = HashMap::new();
-        let mut lowest_in_group = BTreeMap::new();
-        for object in &descriptors {
+        let mut groups = BTreeMap::<GroupId, Group>::new();
+        let mut by_id = HashMap::<u32, Vec<usize>>::new();
+        for (index, object) in descriptors.iter().enumerate() {
             let id = object.raw_id();
-            lower(lowest_in_raw_group.entry(object.raw_group()), id);
+            let lowest = lowest_in_raw_group.entry(object.raw_group()).or_insert(id);
+            *lowest = id.min(*lowest);
+            by_id.entry(id).or_default().push(index);
             if let Some(group) = object.group() {
-                let lowest = lowest_in_group.entry(group).or_insert(id);
-                *lowest = id.min(*lowest);
+                let lowest = u32::MAX;
+                let members = Vec::new();
+                let group = groups.entry(group).or_insert(Group { lowest, members });
+                group.lowest = id.min(group.lowest);
+                group.members.push(index);
             }
         }
         let mut image = Self {
@@ -290,7 +305,8 @@ impl<'a> Image<'a> {
             total,
             descriptors,
             lowest_in_raw_group,
-            lowest_in_group,
+            groups,
+            by_id,
             faults: Vec::new(),
         };
         image.faults = image.find_faults();
@@ -350,9 +366,19 @@ impl<'a> Image<'a> {
             .map_or(Ok(()), |fault| Err(Error::Malformed(fault.clone())))
     }
 
-    /// The groups of used objects, ascending, each with its smallest id.
-    pub fn groups(&self) -> &BTreeMap<GroupId, u32> {
-        &self.lowest_in_group
+    /// The groups of used objects, ascending.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
+        self.groups.keys().copied()
+    }
+
+    /// Whether any used object is in a group.
+    pub fn has_group(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
+    }
+
+    /// Smallest id in a group; 0 for a group that does not exist.
+    pub fn lowest_id(&self, group: GroupId) -> u32 {
+        self.groups.get(&group).map_or(0, |group| group.lowest)
     }
 
     /// Id of an object relative to the smallest id with the same raw group field.
@@ -500,11 +526,6 @@ impl<'a> Image<'a> {
     fn find_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.find_header_faults(&mut faults);
-        let mut members = HashMap::<GroupId, usize>::new();
-        for group in self.descriptors.iter().filter_map(Descriptor::group) {
-            let count = members.entry(group).or_default();
-            *count = count.saturating_add(1);
-        }
         let mut seen = HashSet::new();
         let mut primary = None;
         let mut places = Vec::new();
@@ -517,7 +538,7 @@ impl<'a> Image<'a> {
             } else if !seen.insert(id) {
                 faults.push(Fault::DuplicateId { id, at });
             }
-            let crowded = |group| members.get(&group).is_some_and(|count| *count > 1);
+            let crowded = |group| self.groups.get(&group).is_some_and(|g| g.members.len() > 1);
             if object.group_mask_incomplete() && object.group().is_some_and(crowded) {
                 let at = slot.saturating_add(9);
                 faults.push(Fault::GroupMask { id, at });
@@ -603,7 +624,11 @@ impl<'a> Image<'a> {
         if id == 0 {
             return Err(Lookup::InvalidObjectId);
         }
-        self.only(|object| object.raw_id() == id)
+        match self.by_id.get(&id).map(Vec::as_slice) {
+            None | Some([]) => Err(Lookup::NotFound),
+            Some([only]) => self.descriptors.get(*only).ok_or(Lookup::NotFound),
+            Some(_) => Err(Lookup::Several),
+        }
     }
 
     /// Finds the primary system partition.
@@ -614,11 +639,7 @@ impl<'a> Image<'a> {
         if self.is_empty() {
             return Err(Lookup::NoObjects);
         }
-        self.only(Descriptor::is_primary_partition)
-    }
-
-    fn only(&self, wanted: impl Fn(&Descriptor) -> bool) -> Result<&Descriptor, Lookup> {
-        let mut found = self.descriptors.iter().filter(|object| wanted(object));
+        let mut found = self.descriptors.iter().filter(|o| o.is_primary_partition());
         match (found.next(), found.next()) {
             (None, _) => Err(Lookup::NotFound),
             (Some(object), None) => Ok(object),
@@ -626,11 +647,13 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Used objects of a group in table order.
-    pub fn group_members(&self, group: GroupId) -> impl Iterator<Item = &Descriptor> {
-        self.descriptors
-            .iter()
-            .filter(move |object| object.group() == Some(group))
+    /// Used objects of a group with their index in [`Image::objects`], in table order.
+    pub fn group_members(&self, group: GroupId) -> impl Iterator<Item = (usize, &Descriptor)> {
+        self.groups
+            .get(&group)
+            .into_iter()
+            .flat_map(|group| &group.members)
+            .filter_map(|index| Some((*index, self.descriptors.get(*index)?)))
     }
 
     /// Used signature objects in table order.
@@ -661,11 +684,6 @@ pub enum Lookup {
     /// More than one match.
     #[error("multiple objects found")]
     Several,
-}
-
-fn lower(entry: std::collections::hash_map::Entry<'_, u32, u32>, id: u32) {
-    let lowest = entry.or_insert(id);
-    *lowest = id.min(*lowest);
 }
 
 fn parse_header(bytes: &[u8]) -> Result<Header, Error> {
