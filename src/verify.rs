@@ -60,7 +60,13 @@ pub fn native(
     material: &KeyMaterial,
     request: &Request,
 ) -> Result<Report, Error> {
-    let tasks = scope::tasks(image, &request.selection)?;
+    let tasks = scope::tasks(image, &request.selection);
+    // An object without a group cannot be a task; the originals look for
+    // such objects in the whole image first.
+    let groupless = tasks == Err(scope::Error::InvalidGroup)
+        && !request.selection.groups.contains(&0)
+        && ungrouped(image).is_some();
+    let tasks = if groupless { Vec::new() } else { tasks? };
     require_judgeable(image)?;
     let mut report = Report::default();
     if let Some(object) = ungrouped(image) {

@@ -338,8 +338,8 @@ fn protected(
         old.clone()
     };
     match (&old, new) {
-        // Nothing to unlock and nothing to lock: the bytes as they came.
-        (None, None) => Ok(Zeroizing::new(entity.raw().to_vec())),
+        // Nothing to unlock and nothing to lock: the packets as they came.
+        (None, None) => Ok(entity.rewritten()),
         (old, new) => {
             let new = new.filter(|new| !new.is_empty());
             let old = old.as_ref().map(|old| old.as_slice());

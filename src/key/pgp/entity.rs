@@ -147,8 +147,18 @@ impl Entity {
         &self.raw
     }
 
-    /// The transferable public key: secret key packets become public ones, all else is unchanged.
-    /// A secret sub-key of unknown algorithm is left out with its signatures.
+    /// The packets as they are, each with a new-format header as go-crypto writes keyrings.
+    pub fn rewritten(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(self.raw.len().saturating_mul(2)));
+        for packet in self.packets() {
+            packet::write(&mut out, packet.tag, packet.body);
+        }
+        out
+    }
+
+    /// The transferable public key: secret key packets become public ones, all else is unchanged
+    /// but for packet headers, which are written anew in the new format. A secret sub-key of
+    /// unknown algorithm is left out with its signatures.
     pub fn public_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.raw.len());
         let mut leave_out = false;
@@ -159,7 +169,7 @@ impl Entity {
                 tag::SIGNATURE if leave_out => continue,
                 _ => {
                     leave_out = false;
-                    out.extend_from_slice(packet.raw);
+                    packet::write(&mut out, packet.tag, packet.body);
                     continue;
                 }
             };

@@ -55,12 +55,12 @@ pub fn reprotect(
     ));
     for packet in entity.packets() {
         if !matches!(packet.tag, tag::SECRET_KEY | tag::SECRET_SUBKEY) {
-            out.extend_from_slice(packet.raw);
+            packet::write(&mut out, packet.tag, packet.body);
             continue;
         }
         let (public_length, _) = public_part(packet.body)?;
         if state(packet.body, public_length)? == SecretState::Stub {
-            out.extend_from_slice(packet.raw);
+            packet::write(&mut out, packet.tag, packet.body);
             continue;
         }
         let body = match parse(packet.tag, packet.body, entity.fingerprint())? {
