@@ -1,0 +1,5 @@
+//! What integration tests share: fixtures, the program, a terminal.
+
+pub mod fixtures;
+pub mod program;
+pub mod terminal;

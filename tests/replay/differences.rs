@@ -1,0 +1,487 @@
+//! Where this program answers otherwise than the originals, on purpose.
+//!
+//! For users the same list stands in `docs/differences.md`.
+
+use super::common::program::Answer;
+use super::record::Record;
+use std::fmt;
+
+/// One deliberate difference.
+pub struct Difference {
+    /// Tests that meet it.
+    pub tests: &'static [&'static str],
+    /// Records that show it; each of them must.
+    pub record: fn(&Record) -> bool,
+    /// What differs, for people.
+    pub what: &'static str,
+    /// How the recorded answer has to be changed.
+    pub edits: &'static [Edit],
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A change of a recorded answer.
+///
+/// In texts, `{n}` is the last number of the recorded FATAL line and
+/// `{command}` the second word of the command line.
+pub enum Edit {
+    /// Another exit code.
+    Exit(i32),
+    /// Another standard output.
+    Stdout(&'static str),
+    /// Another standard error.
+    Stderr(&'static str),
+    /// A text in standard output becomes another.
+    Replace(&'static str, &'static str),
+    /// More lines at the end of standard error.
+    MoreStderr(&'static str),
+    /// A line of advice in front of the FATAL line.
+    Advice(&'static str),
+    /// One more question: its end, the answer typed, whether it is echoed.
+    Question(&'static str, &'static str, bool),
+}
+
+/// Why a difference is wanted: the place that decides it.
+#[derive(Clone, Copy)]
+pub enum Reason {
+    /// spec/cli.md, section 10: the row.
+    Decided(&'static str),
+    /// spec/sif.md, table in 1.14: number of the row.
+    Malformed(u8),
+    /// spec/cli.md 0.1: flags may stand behind arguments.
+    FlagsAnywhere,
+    /// House style, section 5: the command adds advice to a refusal.
+    Advice,
+    /// SingularityCE does so, Apptainer does not.
+    Singularity(&'static str),
+    /// A convention outside the originals.
+    Convention(&'static str),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decided(row) => write!(f, "spec/cli.md 10: {row}"),
+            Self::Malformed(row) => write!(f, "spec/sif.md 1.14 row {row}"),
+            Self::FlagsAnywhere => f.write_str("spec/cli.md 0.1: flags may stand anywhere"),
+            Self::Advice => f.write_str("advice stands in front of a refusal"),
+            Self::Singularity(what) => write!(f, "as SingularityCE: {what}"),
+            Self::Convention(what) => write!(f, "convention: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.what, self.reason)
+    }
+}
+
+impl Difference {
+    /// Adds what has to be typed in addition.
+    pub fn prepare(&self, record: &mut Record) {
+        for edit in self.edits {
+            if let Edit::Question(question, answer, echo) = edit {
+                let typed = (question.to_string(), answer.to_string());
+                record.typed.push(typed);
+                record.echo.push(*echo);
+            }
+        }
+    }
+
+    /// Changes a recorded answer into the one that is wanted.
+    ///
+    /// # Errors
+    /// An edit changes nothing: the originals answer so already.
+    pub fn apply(&self, answer: &mut Answer, record: &Record) -> Result<(), String> {
+        let filled = |text: &str| {
+            let command = record.argv.get(1).map_or("", String::as_str);
+            text.replace("{command}", command)
+                .replace("{n}", &last_number(&record.stderr))
+        };
+        for edit in self.edits {
+            let before = answer.clone();
+            match edit {
+                Edit::Exit(code) => answer.exit = *code,
+                Edit::Stdout(text) => answer.stdout = text.as_bytes().to_vec(),
+                Edit::Stderr(text) => answer.stderr = filled(text),
+                Edit::Replace(from, to) => {
+                    let text = String::from_utf8_lossy(&answer.stdout).replace(from, to);
+                    answer.stdout = text.into_bytes();
+                }
+                Edit::MoreStderr(text) => answer.stderr.push_str(text),
+                Edit::Advice(line) => {
+                    let line = format!("INFO:    {}\nFATAL: ", filled(line));
+                    answer.stderr = answer.stderr.replace("FATAL: ", &line);
+                }
+                Edit::Question(_, _, echo) => answer.echo.push(*echo),
+            }
+            if *answer == before {
+                return Err(format!("an edit changes nothing: {self}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn last_number(text: &str) -> String {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    let last = numbers.rfind(|number| !number.is_empty());
+    last.unwrap_or_default().to_owned()
+}
+
+const EXPECTED: &str = "expected";
+const CLI: &str = "cli";
+const EDIT: &str = "edit";
+
+/// The whole list.
+pub const ALL: &[Difference] = &[
+    // Advice.
+    Difference {
+        tests: &[EXPECTED, CLI],
+        record: |r| r.ends("key material not provided for DSSE envelope signature"),
+        what: "a signature by a PEM key names the flag that is missing",
+        edits: &[Edit::Advice(
+            "The signature was made with a PEM key; give its public key with --key",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.ends("key material not provided for PGP clear-sign signature"),
+        what: "a signature by an OpenPGP key names the flag that is too much",
+        edits: &[Edit::Advice(
+            "The signature was made with an OpenPGP key; leave out --key",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[EXPECTED, CLI],
+        record: |r| {
+            let sentence = "integrity: signature not found for object group";
+            r.stderr.contains(sentence) && !r.has("--legacy-insecure")
+        },
+        what: "an unsigned group gets an explanation",
+        edits: &[Edit::Advice(
+            "No signature of the current format names group {n}: it is not signed, or only with \
+             a legacy signature",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.ends(UNGROUPED) && r.names("object-2-ungrouped"),
+        what: "an object outside all groups is named",
+        edits: &[Edit::Advice(
+            "Object 2 is in no group, so no signature can cover it",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.ends(UNGROUPED) && r.names("object-added-nogroup"),
+        what: "an object outside all groups is named",
+        edits: &[Edit::Advice(
+            "Object 5 is in no group, so no signature can cover it",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.ends("integrity: unexpected EOF"),
+        what: "a signature that is cut off is named",
+        edits: &[Edit::Advice(
+            "Signature object 4 reaches past the end of the file: the image is cut short",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| {
+            r.argv[0] == "sign"
+                && r.ends("private key checksum failure")
+                && r.exit == 255
+                && !r.is("sign-keyidx-passphrase-pipe", 4)
+                && !r.is("sign-selection-errors", 8)
+        },
+        what: "a wrong passphrase is called so",
+        edits: &[Edit::Advice("The passphrase is wrong")],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.ends("sign container: keyring is empty"),
+        what: "an empty keyring gets the commands that fill it",
+        edits: &[Edit::Advice(
+            "$DIR/keys/pgp-secret holds no key: make one with 'sigsif key newpair', or add one \
+             with 'sigsif key import'",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.ends("tag byte does not have MSB set"),
+        what: "a keyring that holds armored text gets the way out",
+        edits: &[Edit::Advice(
+            "$DIR/keys/pgp-public holds armored text; move it away and use 'sigsif key import' \
+             on it",
+        )],
+        reason: Reason::Advice,
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("verify-local-errors", 7),
+        what: "a file that is too short is measured",
+        edits: &[Edit::Advice(
+            "the global header is bytes 0..128, the file ends at byte 5",
+        )],
+        reason: Reason::Advice,
+    },
+    // Damaged images.
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.argv[1] == "header" && r.names("tampered-launch"),
+        what: "control characters in a launch script are escaped",
+        edits: &[Edit::Replace(
+            "\0\0\0\0\0\u{1}",
+            "\\x00\\x00\\x00\\x00\\x00\\x01",
+        )],
+        reason: Reason::Malformed(25),
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.argv[0] == "sif" && r.names("dsse-p256.truncated"),
+        what: "a cut image is shown with a warning",
+        edits: &[Edit::MoreStderr(
+            "WARNING: object 4: data is bytes 36864..38074, the file ends at byte 38010\n",
+        )],
+        reason: Reason::Malformed(16),
+    },
+    Difference {
+        tests: &[EXPECTED],
+        record: |r| r.argv[0] == "sif" && r.names("pgp-one.truncated"),
+        what: "a cut image is shown with a warning",
+        edits: &[Edit::MoreStderr(
+            "WARNING: object 4: data is bytes 36864..38529, the file ends at byte 38465\n",
+        )],
+        reason: Reason::Malformed(16),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.scenario() == "odd-objects" && matches!(r.step(), 1..=6 | 9),
+        what: "every fault of an image is told by a warning",
+        edits: &[Edit::MoreStderr(
+            "WARNING: object 1: data is bytes 8776..8786, the file ends at byte 8778\n\
+             WARNING: descriptor at byte 7611: id 6 is used twice\n\
+             WARNING: object 42: group field at byte 8200 lacks the mask that its group has\n\
+             WARNING: object 6: data at byte 8776 overlaps object 6\n\
+             WARNING: object 3: data at byte 8776 overlaps object 6\n\
+             WARNING: object 4: data at byte 8776 overlaps object 3\n\
+             WARNING: object 5: data at byte 8776 overlaps object 3\n\
+             WARNING: object 42: data at byte 8776 overlaps object 3\n",
+        )],
+        reason: Reason::Malformed(19),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.scenario() == "odd-objects" && matches!(r.step(), 24 | 25),
+        what: "every fault of an image is told by a warning",
+        edits: &[Edit::MoreStderr(
+            "WARNING: object 1: data is bytes 8776..8786, the file ends at byte 8778\n\
+             WARNING: object 42: group field at byte 8200 lacks the mask that its group has\n\
+             WARNING: object 4: data at byte 8776 overlaps object 3\n\
+             WARNING: object 5: data at byte 8776 overlaps object 3\n\
+             WARNING: object 42: data at byte 8776 overlaps object 3\n",
+        )],
+        reason: Reason::Malformed(17),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("odd-objects", 15),
+        what: "a row ends behind the type when the hash type is unknown",
+        edits: &[
+            Edit::Replace(
+                "5851-5853                 2    |",
+                "5851-5853                 |Signature\n2    |",
+            ),
+            Edit::MoreStderr("WARNING: object 2: data at byte 5851 overlaps object 1\n"),
+        ],
+        reason: Reason::Malformed(24),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("odd-objects", 21),
+        what: "the number of free descriptors is counted, not believed",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stdout(concat!(
+                "  Data Type:  JSON.Generic\n",
+                "  ID:         1\n",
+                "  Group ID:   1\n",
+                "  Linked ID:  NONE\n",
+                "  Offset:     5851\n",
+                "  Size:       2\n",
+            )),
+            Edit::Stderr(""),
+        ],
+        reason: Reason::Malformed(10),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.scenario() == "load-errors" && r.has("table-negative-size.sif"),
+        what: "a negative table size is refused",
+        edits: &[
+            Edit::Exit(1),
+            Edit::Stdout(""),
+            Edit::Stderr(
+                "Error for command \"{command}\": header field 'descriptors size' at byte 104 \
+                 is -1: must not be negative",
+            ),
+        ],
+        reason: Reason::Malformed(7),
+    },
+    // Command lines and questions.
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("usage-errors", 3),
+        what: "a flag may stand behind the image",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stdout(concat!(
+                "[LOCAL]            Signing entity: Alice Builder (fixture) <alice@example.org>\n",
+                "[LOCAL]            Fingerprint: 31359731D5C34C90C977AAF822CC73292934D01F\n",
+                "Objects verified:\n",
+                "ID  |GROUP   |LINK    |TYPE\n",
+                "------------------------------------------------\n",
+                "1   |1       |NONE    |Def.FILE\n",
+                "2   |1       |NONE    |JSON.Generic\n",
+                "3   |1       |NONE    |FS\n",
+            )),
+            Edit::Stderr(
+                "INFO:    Verifying image with PGP key material\n\
+                 INFO:    Verified signature(s) from image 'pgp-one.sif'\n",
+            ),
+        ],
+        reason: Reason::FlagsAnywhere,
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("verify-levels", 7),
+        what: "NO_COLOR counts for labels as well",
+        edits: &[Edit::Replace("\x1b[34mINFO:   \x1b[0m", "INFO:   ")],
+        reason: Reason::Convention("NO_COLOR means no colour at all"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("sign-selection-errors", 8),
+        what: "a missing image is told before the passphrase is asked for",
+        edits: &[
+            Edit::Stdout(""),
+            Edit::Stderr(
+                "INFO:    Signing image with PGP key material\n\
+                 FATAL:   failed to sign container: open nosuch.sif: no such file or directory\n",
+            ),
+        ],
+        reason: Reason::Decided("sign asks the passphrase before opening the file"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("sign-keyidx-passphrase-pipe", 4),
+        what: "a pipe answers several questions",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stderr(
+                "INFO:    Signing image with PGP key material\n\
+                 INFO:    Signature created and applied to image 'unsigned.sif'\n",
+            ),
+        ],
+        reason: Reason::Decided("pipes lose lines"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("key-newpair-errors", 6),
+        what: "a pipe answers several questions",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Replace(
+                "WARNING: if there is no password set, your key is not secure. Do you want to \
+                 continue? [y/n] ",
+                "Generating Entity and OpenPGP Key Pair... done\n",
+            ),
+            Edit::Stderr(""),
+        ],
+        reason: Reason::Decided("pipes lose lines"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("sign-pem-kinds", 8),
+        what: "the line end is no part of a piped password",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stderr(
+                "INFO:    Signing image with key material from 'cosign.key'\n\
+                 Enter password for private key: \n\
+                 INFO:    Signature created and applied to image 'unsigned.sif'\n",
+            ),
+        ],
+        reason: Reason::Decided("cosign password via pipe: shared reader, split lines"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("sign-pem-kinds", 2),
+        what: "encrypted PKCS#8 keys are read",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stderr(
+                "INFO:    Signing image with key material from 'p8e.pem'\n\
+                 Enter password for private key: \n\
+                 INFO:    Signature created and applied to image 'unsigned.sif'\n",
+            ),
+        ],
+        reason: Reason::Singularity("encrypted PKCS#8 since 4.4.2"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("key-import-armor-first-block-only", 1),
+        what: "every armored block of a file is imported",
+        edits: &[Edit::Replace(
+            "to the public keyring\n",
+            "to the public keyring\nKey with fingerprint \
+             CFB1B28A0C076113E3DBE6DCEAD44FC6FCCBD109 successfully added to the public keyring\n",
+        )],
+        reason: Reason::Decided("import reads only the first armored block"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("key-import-armor-first-block-only", 2),
+        what: "every armored block of a file is imported",
+        edits: &[Edit::Replace(
+            "    Length (in bits):  4096\n\n",
+            concat!(
+                "    Length (in bits):  4096\n\n",
+                "1)  User:              Bob Reviewer (fixture) <bob@example.org>\n",
+                "    Creation time:     2026-11-22 09:19:18 +0000 UTC\n",
+                "    Fingerprint:       CFB1B28A0C076113E3DBE6DCEAD44FC6FCCBD109\n",
+                "    Length (in bits):  4096\n\n",
+            ),
+        )],
+        reason: Reason::Decided("import reads only the first armored block"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("key-import-new-password", 4),
+        what: "an empty new password is questioned",
+        edits: &[
+            Edit::Question("[y/n] ", "y", true),
+            Edit::Replace(
+                "Retype your passphrase : \n",
+                "Retype your passphrase : \nWARNING: if there is no password set, your key is not \
+                 secure. Do you want to continue? [y/n] ",
+            ),
+        ],
+        reason: Reason::Decided("--new-password left empty stores the key in clear"),
+    },
+];
+
+/// Sentence about an object outside all groups.
+const UNGROUPED: &str = "non-signature object not associated with object group";
