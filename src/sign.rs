@@ -91,6 +91,19 @@ pub fn native(
     now: i64,
     threads: usize,
 ) -> Result<Patch, Error> {
+    let patch = make(image, signer, selection, now, threads);
+    // Zeros in the place of lost bytes look like another fault.
+    image.still_there()?;
+    patch
+}
+
+fn make(
+    image: &Image<'_>,
+    signer: &NativeSigner<'_>,
+    selection: &Selection,
+    now: i64,
+    threads: usize,
+) -> Result<Patch, Error> {
     let jobs = plan(image, selection)?;
     let members: Vec<_> = jobs.iter().map(|job| members(image, job)).collect();
     let wanted: Wanted = members
@@ -111,7 +124,6 @@ pub fn native(
             data,
         });
     }
-    image.still_there()?;
     Ok(edit::add_signatures(image, signatures, now)?)
 }
 

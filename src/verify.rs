@@ -60,6 +60,13 @@ pub fn native(
     material: &KeyMaterial,
     request: &Request,
 ) -> Result<Report, Error> {
+    let outcome = judge(image, material, request);
+    // Zeros in the place of lost bytes look like another fault.
+    image.still_there()?;
+    outcome
+}
+
+fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result<Report, Error> {
     let tasks = scope::tasks(image, &request.selection);
     // An object without a group cannot be a task; the originals look for
     // such objects in the whole image first.
@@ -88,7 +95,6 @@ pub fn native(
             break;
         }
     }
-    image.still_there()?;
     Ok(report)
 }
 

@@ -1,13 +1,13 @@
 //! `key`: make, list and import OpenPGP keys.
 
 use super::passphrase::{self, Secret, Source};
-use super::sign::{KeyringError, parse_keyring};
+use super::sign::parse_keyring;
 use super::{Error, go, usage};
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEYRING};
 use crate::disk::keyring::{GlobalKeyring, KeyringFolder, Purpose, Which};
 use crate::key::pgp::{
-    Entity, Keyring, Params, SecretState, entities_from_armored_or_binary, generate, reprotect,
+    Entity, Params, SecretState, entities_from_armored_or_binary, generate, reprotect,
 };
 use crate::ui::prompt::{Console, Prompt, Stream};
 use crate::ui::{Ui, text};
@@ -272,11 +272,10 @@ fn import_file(ui: &Ui, args: &ImportArgs, path: &Path) -> Result<(), String> {
             let Target::Local(folder) = &target else {
                 return Err("global keyring doesn't contain private keys".to_owned());
             };
-            import_secret(ui, args, entity, folder, &mut prompt)?;
-            tell_added(entity, "private")?;
+            import_pair(ui, args, entity, folder, &mut prompt)?;
+        } else {
+            import_public(ui, entity, &target)?;
         }
-        import_public(ui, entity, &target)?;
-        tell_added(entity, "public")?;
     }
     Ok(())
 }
@@ -286,26 +285,43 @@ enum Target {
     Global(GlobalKeyring),
 }
 
-fn import_secret(
+/// Stores both halves of a key; a half that is alone gets its other one.
+fn import_pair(
     ui: &Ui,
     args: &ImportArgs,
     entity: &Entity,
     folder: &KeyringFolder,
     prompt: &mut dyn Prompt,
 ) -> Result<(), String> {
-    let file = folder.file(Which::Secret);
-    let require_new = || {
-        let bytes = folder.read(Which::Secret).map_err(|e| e.to_string())?;
-        require_absent(ui, &bytes, &file, entity)
+    let text = |error: crate::disk::keyring::Error| error.to_string();
+    let there = |which| {
+        let bytes = folder.read(which).map_err(text)?;
+        contains(ui, &bytes, &folder.file(which), entity)
     };
     // Before the questions, and again under the lock.
-    require_new()?;
-    let bytes = protected(ui, args, entity, prompt)?;
-    let lock = folder.lock().map_err(|e| e.to_string())?;
-    require_new()?;
-    folder
-        .append(&lock, Which::Secret, &bytes)
-        .map_err(|e| e.to_string())
+    if there(Which::Secret)? {
+        return import_public(ui, entity, &Target::Local(folder.clone()));
+    }
+    let secret = protected(ui, args, entity, prompt)?;
+    let lock = folder.lock().map_err(text)?;
+    if there(Which::Secret)? {
+        return Err(already_there(entity));
+    }
+    let public_there = there(Which::Public)?;
+    if !public_there {
+        // First, so that a crash in between leaves no secret key that nobody
+        // can verify.
+        folder
+            .append(&lock, Which::Public, &entity.public_bytes())
+            .map_err(text)?;
+    }
+    folder.append(&lock, Which::Secret, &secret).map_err(text)?;
+    tell_added(entity, "private")?;
+    if public_there {
+        // As the originals: the call failed in its second half.
+        return Err(already_there(entity));
+    }
+    tell_added(entity, "public")
 }
 
 /// The secret key as it will be stored: every secret part under one passphrase.
@@ -352,32 +368,38 @@ fn protected(
 fn import_public(ui: &Ui, entity: &Entity, target: &Target) -> Result<(), String> {
     let text = |error: crate::disk::keyring::Error| error.to_string();
     let keys = entity.public_bytes();
-    match target {
+    let added = match target {
         Target::Local(folder) => {
             let lock = folder.lock().map_err(text)?;
             let bytes = folder.read(Which::Public).map_err(text)?;
-            require_absent(ui, &bytes, &folder.file(Which::Public), entity)?;
-            folder.append(&lock, Which::Public, &keys).map_err(text)
+            if contains(ui, &bytes, &folder.file(Which::Public), entity)? {
+                return Err(already_there(entity));
+            }
+            folder.append(&lock, Which::Public, &keys)
         }
         Target::Global(global) => {
             let lock = global.lock().map_err(text)?;
             let bytes = global.read().map_err(text)?;
-            require_absent(ui, &bytes, global.file(), entity)?;
-            global.append(&lock, &keys).map_err(text)
+            if contains(ui, &bytes, global.file(), entity)? {
+                return Err(already_there(entity));
+            }
+            global.append(&lock, &keys)
         }
-    }
+    };
+    added.map_err(text)?;
+    tell_added(entity, "public")
 }
 
-fn require_absent(ui: &Ui, bytes: &[u8], file: &Path, entity: &Entity) -> Result<(), String> {
-    let keyring: Keyring =
-        parse_keyring(ui, bytes, file).map_err(|error: KeyringError| error.to_string())?;
-    let fingerprint = entity.fingerprint();
-    if keyring.position(&fingerprint).is_some() {
-        return Err(format!(
-            "the key with fingerprint {fingerprint} already belongs to the keyring"
-        ));
-    }
-    Ok(())
+fn contains(ui: &Ui, bytes: &[u8], file: &Path, entity: &Entity) -> Result<bool, String> {
+    let keyring = parse_keyring(ui, bytes, file).map_err(|error| error.to_string())?;
+    Ok(keyring.position(&entity.fingerprint()).is_some())
+}
+
+fn already_there(entity: &Entity) -> String {
+    format!(
+        "the key with fingerprint {} already belongs to the keyring",
+        entity.fingerprint()
+    )
 }
 
 fn tell_added(entity: &Entity, kind: &str) -> Result<(), String> {

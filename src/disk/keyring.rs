@@ -32,6 +32,7 @@ pub enum Purpose {
 }
 
 /// The user's keyring folder.
+#[derive(Clone)]
 pub struct KeyringFolder {
     path: PathBuf,
 }

@@ -81,6 +81,14 @@ impl Map {
         self.map.as_deref().unwrap_or_default()
     }
 
+    /// Maps the pages of a range in one step, which is cheaper than a fault for each few.
+    pub fn prepare(&self, range: Range<usize>) {
+        if let Some(map) = &self.map {
+            // A wish as well: older systems refuse, and the faults come one by one.
+            let _ = map.advise_range(Advice::PopulateRead, range.start, range.len());
+        }
+    }
+
     /// Gives the pages of a range back to the system.
     pub fn release(&self, range: Range<usize>) {
         if let Some(map) = &self.map {

@@ -69,6 +69,10 @@ impl Backing for SifFile {
         self.map.bytes()
     }
 
+    fn prepare(&self, range: Range<usize>) {
+        self.map.prepare(range);
+    }
+
     fn release(&self, range: Range<usize>) {
         self.map.release(range);
     }
@@ -152,26 +156,21 @@ impl SifFile {
                 source,
             })?
             .len();
-        let undo = Undo::take(&file, patch, old_len);
-        let written = undo
-            .as_ref()
-            .map_err(clone_error)
-            .and_then(|_| prepare(&file, patch));
-        if let Err(source) = written {
-            if let Ok(undo) = undo {
-                undo.restore(&file);
-            }
-            return Err(Error::System {
-                what: "write",
-                path,
-                source,
-            });
-        }
-        commit(&file, patch).map_err(|source| Error::System {
+        let failed = |source| Error::System {
             what: "write",
             path,
             source,
-        })
+        };
+        let undo = match Undo::take(&file, patch, old_len) {
+            Ok(undo) => undo,
+            Err(source) => return Err(failed(source)),
+        };
+        let mut committed = false;
+        let written = prepare(&file, patch).and_then(|()| commit(&file, patch, &mut committed));
+        if written.is_err() && !committed {
+            undo.restore(&file);
+        }
+        written.map_err(failed)
     }
 
     /// Another program may not know our lock.
@@ -225,7 +224,10 @@ impl Undo {
 fn prepare(file: &File, patch: &Patch) -> io::Result<()> {
     for (at, bytes) in &patch.data {
         let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), *at, len.max(1)) {
+        let reserved = rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(file, FallocateFlags::empty(), *at, len.max(1))
+        });
+        match reserved {
             // The file system cannot reserve: the write itself will tell.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
             Err(error) => return Err(error.into()),
@@ -243,7 +245,9 @@ fn prepare(file: &File, patch: &Patch) -> io::Result<()> {
     file.sync_data()
 }
 
-fn commit(file: &File, patch: &Patch) -> io::Result<()> {
+/// Sets the used bytes, then the header; `committed` tells whether the new
+/// image began to be visible.
+fn commit(file: &File, patch: &Patch, committed: &mut bool) -> io::Result<()> {
     // From the last page to the first: until the first write of several is
     // done, an image that had no signature is refused as before.
     for page in used_bytes_by_page(patch).into_iter().rev() {
@@ -260,6 +264,7 @@ fn commit(file: &File, patch: &Patch) -> io::Result<()> {
             }
         }
         file.write_all_at(&bytes, *first)?;
+        *committed = true;
         file.sync_data()?;
     }
     file.write_all_at(&patch.header, 0)?;
@@ -277,10 +282,4 @@ fn used_bytes_by_page(patch: &Patch) -> Vec<Vec<u64>> {
         }
     }
     pages
-}
-
-fn clone_error(error: &io::Error) -> io::Error {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }

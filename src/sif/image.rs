@@ -28,6 +28,9 @@ pub trait Backing: Sync {
     /// All bytes of the file.
     fn bytes(&self) -> &[u8];
 
+    /// Tells that these bytes are read next, as a whole.
+    fn prepare(&self, _range: Range<usize>) {}
+
     /// Tells that these bytes are not needed again soon.
     fn release(&self, _range: Range<usize>) {}
 
@@ -266,6 +269,15 @@ impl<'a> Image<'a> {
     /// # Errors
     /// Structural faults only, [`Error`].
     pub fn parse(backing: &'a dyn Backing) -> Result<Self, Error> {
+        let parsed = Self::parse_as_it_is(backing);
+        // Zeros in the place of lost bytes look like another fault.
+        if backing.lost() {
+            return Err(Error::Lost);
+        }
+        parsed
+    }
+
+    fn parse_as_it_is(backing: &'a dyn Backing) -> Result<Self, Error> {
         let bytes = backing.bytes();
         let header = parse_header(bytes)?;
         let (table_offset, total) = locate_table(&header, bytes.len())?;
@@ -310,7 +322,6 @@ impl<'a> Image<'a> {
             faults: Vec::new(),
         };
         image.faults = image.find_faults();
-        image.still_there()?;
         Ok(image)
     }
 
@@ -502,6 +513,7 @@ impl<'a> Image<'a> {
             let mut at = range.start;
             while at < range.end {
                 let next = at.saturating_add(WINDOW).min(range.end);
+                self.backing.prepare(at..next);
                 hasher.update(self.bytes.get(at..next).unwrap_or_default());
                 self.backing.release(at..next);
                 at = next;
