@@ -1,0 +1,674 @@
+//! Both directions with the tools that others use: GnuPG, OpenSSL, Apptainer.
+//!
+//! A test whose tool is missing says so and does nothing. With
+//! `SIGSIF_PEERS=required` a missing `gpg` or `openssl` fails. Apptainer is
+//! looked for in `PATH`, or started with the words of `SIGSIF_APPTAINER`
+//! (`chroot /sid apptainer`); `SIGSIF_APPTAINER_DIR` then names a folder that
+//! has the same path on both sides.
+
+mod support;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::table::{self, field};
+use support::{Home, Outcome, peers, peers_required, project, run, skip, skip_without, tool};
+use tempfile::TempDir;
+
+const PEM_KEYS: [&str; 5] = ["rsa3072", "p256", "p384", "p521", "ed25519"];
+
+fn pem(name: &str, kind: &str) -> PathBuf {
+    peers(&format!("keys/{name}.{kind}.pem"))
+}
+
+/// An unsigned image in a home, signed with a PEM key.
+fn signed_with(home: &Home, key: &str, name: &str) -> PathBuf {
+    let image = home.copy("native/unsigned.sif", name);
+    run(home
+        .sigsif(["sign", "--key"])
+        .arg(pem(key, "key"))
+        .arg(&image))
+    .expect(0);
+    image
+}
+
+/// Data of the signature of an image with one.
+fn seal_of(home: &Home, image: &Path) -> Vec<u8> {
+    run(home.sigsif(["sif", "dump", "4"]).arg(image))
+        .expect(0)
+        .stdout
+}
+
+/// Puts other data in the place of the signature.
+fn replace_seal(image: &Path, seal: &[u8], fingerprint: &[u8; 20]) {
+    let mut bytes = fs::read(image).expect("the image");
+    let object = table::signature(&bytes);
+    let start = i64::try_from(bytes.len()).expect("a length");
+    bytes.extend_from_slice(seal);
+    table::put_i64(&mut bytes, object.at(field::OFFSET), start);
+    table::put_i64(
+        &mut bytes,
+        object.at(field::SIZE),
+        i64::try_from(seal.len()).expect("a length"),
+    );
+    table::put(&mut bytes, object.at(field::FINGERPRINT), fingerprint);
+    fs::write(image, bytes).expect("the image");
+}
+
+// ---- OpenSSL ----
+
+const TYPE: &str = "application/vnd.sylabs.sif-metadata+json";
+
+/// The bytes under a DSSE signature, from the text of the protocol.
+fn pae(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in [
+        "DSSEv1",
+        &TYPE.len().to_string(),
+        TYPE,
+        &payload.len().to_string(),
+    ] {
+        out.extend_from_slice(part.as_bytes());
+        out.push(b' ');
+    }
+    out.extend_from_slice(payload);
+    out
+}
+
+fn have_openssl() -> bool {
+    let found = tool("openssl").is_some();
+    if !found {
+        skip_without("openssl");
+    }
+    found
+}
+
+#[test]
+fn openssl_verifies_what_sigsif_signs() {
+    if !have_openssl() {
+        return;
+    }
+    for key in PEM_KEYS {
+        let home = Home::new();
+        let image = signed_with(&home, key, "image.sif");
+        let envelope: Value = serde_json::from_slice(&seal_of(&home, &image)).expect("JSON");
+        assert_eq!(envelope["payloadType"], TYPE);
+        let decode = |value: &Value| {
+            BASE64_STANDARD
+                .decode(value.as_str().expect("text"))
+                .expect("base64")
+        };
+        let message = home.write("message", &pae(&decode(&envelope["payload"])));
+        let signature = home.write("signature", &decode(&envelope["signatures"][0]["sig"]));
+        let verified = openssl_verify(&home, key, &message, &signature);
+        assert_eq!(verified.code, Some(0), "{key}: {verified}");
+        // The same question about another message is answered with no.
+        let other = home.write(
+            "other",
+            &[&fs::read(&message).expect("it")[..], b" "].concat(),
+        );
+        let refused = openssl_verify(&home, key, &other, &signature);
+        assert_ne!(refused.code, Some(0), "{key}: {refused}");
+    }
+}
+
+fn openssl_verify(home: &Home, key: &str, message: &Path, signature: &Path) -> Outcome {
+    let mut openssl = home.clean("openssl");
+    if key == "ed25519" {
+        openssl.args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey"]);
+        openssl
+            .arg(pem(key, "pub"))
+            .arg("-in")
+            .arg(message)
+            .arg("-sigfile")
+            .arg(signature);
+    } else {
+        openssl
+            .args(["dgst", "-sha256", "-verify"])
+            .arg(pem(key, "pub"));
+        openssl.arg("-signature").arg(signature).arg(message);
+    }
+    run(&mut openssl)
+}
+
+#[test]
+fn sigsif_verifies_what_openssl_signs() {
+    if !have_openssl() {
+        return;
+    }
+    for key in PEM_KEYS {
+        let home = Home::new();
+        let image = signed_with(&home, key, "image.sif");
+        let ours: Value = serde_json::from_slice(&seal_of(&home, &image)).expect("JSON");
+        let text = ours["payload"].as_str().expect("text");
+        let payload = BASE64_STANDARD.decode(text).expect("base64");
+        let message = home.write("message", &pae(&payload));
+        let out = home.join("signature");
+        let mut openssl = home.clean("openssl");
+        if key == "ed25519" {
+            openssl
+                .args(["pkeyutl", "-sign", "-rawin", "-inkey"])
+                .arg(pem(key, "key"));
+            openssl.arg("-in").arg(&message).arg("-out").arg(&out);
+        } else {
+            openssl
+                .args(["dgst", "-sha256", "-sign"])
+                .arg(pem(key, "key"));
+            openssl.arg("-out").arg(&out).arg(&message);
+        }
+        run(&mut openssl).expect(0);
+        let signature = BASE64_STANDARD.encode(fs::read(&out).expect("a signature"));
+        let verify = || {
+            run(home
+                .sigsif(["verify", "--key"])
+                .arg(pem(key, "pub"))
+                .arg(&image))
+        };
+        for keyid in [&ours["signatures"][0]["keyid"], &json!("")] {
+            let envelope = json!({
+                "payloadType": TYPE,
+                "payload": text,
+                "signatures": [{ "keyid": keyid, "sig": signature }],
+            });
+            replace_seal(&image, envelope.to_string().as_bytes(), &[0; 20]);
+            let verified = verify();
+            assert_eq!(verified.code, Some(0), "{key}: {verified}");
+        }
+        // A signature over something else by the same key.
+        let envelope = json!({
+            "payloadType": TYPE,
+            "payload": BASE64_STANDARD.encode([&payload[..], b" "].concat()),
+            "signatures": [{ "keyid": "", "sig": signature }],
+        });
+        replace_seal(&image, envelope.to_string().as_bytes(), &[0; 20]);
+        verify()
+            .expect(255)
+            .says("accepted signatures do not match threshold");
+    }
+}
+
+// ---- GnuPG ----
+
+/// A GnuPG home; its agent is stopped at the end.
+struct Gnupg {
+    folder: TempDir,
+}
+
+impl Gnupg {
+    fn new() -> Option<Self> {
+        if tool("gpg").is_none() {
+            skip_without("gpg");
+            return None;
+        }
+        Some(Self {
+            // A short path: the agent's socket lives in it.
+            folder: tempfile::Builder::new()
+                .prefix("g")
+                .tempdir_in("/tmp")
+                .expect("a folder"),
+        })
+    }
+
+    fn gpg(&self, args: &[&str]) -> Command {
+        let mut gpg = Command::new("gpg");
+        gpg.args([
+            "--batch",
+            "--yes",
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+        ])
+        .args(["--trust-model", "always"])
+        .args(args)
+        .env("GNUPGHOME", self.folder.path())
+        .env("LC_ALL", "C");
+        gpg
+    }
+
+    /// Makes a key and returns its fingerprint.
+    fn generate(&self, algorithm: &str) -> String {
+        let user = format!("Peer {algorithm} <{algorithm}@example.org>");
+        run(&mut self.gpg(&["--quick-generate-key", &user, algorithm, "sign", "never"])).expect(0);
+        let list = run(&mut self.gpg(&["--with-colons", "--list-keys", &user])).expect(0);
+        let list = String::from_utf8(list.stdout).expect("text");
+        let line = list
+            .lines()
+            .find(|line| line.starts_with("fpr:"))
+            .expect("a fingerprint");
+        line.split(':').nth(9).expect("a fingerprint").to_owned()
+    }
+
+    fn verify(&self, message: &Path) -> Outcome {
+        run(self.gpg(&["--verify"]).arg(message))
+    }
+}
+
+impl Drop for Gnupg {
+    fn drop(&mut self) {
+        let _ = Command::new("gpgconf")
+            .args(["--kill", "all"])
+            .env("GNUPGHOME", self.folder.path())
+            .output();
+    }
+}
+
+/// The message with the optional checksum line (RFC 9580, 6.1).
+///
+/// The originals write none, and so do we. GnuPG 2.2 then takes the END line
+/// for base64 whenever the text before it is not filled up with `=`: it says
+/// "Good signature" and ends with 2 all the same.
+fn with_checksum(seal: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(seal.to_vec()).expect("text");
+    let (front, armor) = text
+        .split_once("-----BEGIN PGP SIGNATURE-----\n\n")
+        .expect("armor");
+    let (body, _) = armor.split_once("\n-----END").expect("an end");
+    let packet = BASE64_STANDARD
+        .decode(body.replace('\n', ""))
+        .expect("base64");
+    let mut sum = 0x00b7_04ce_u32;
+    for byte in packet {
+        sum ^= u32::from(byte) << 16;
+        for _ in 0..8 {
+            sum <<= 1;
+            if sum & 0x0100_0000 != 0 {
+                sum ^= 0x0186_4cfb;
+            }
+        }
+    }
+    let sum = BASE64_STANDARD.encode(&sum.to_be_bytes()[1..]);
+    format!("{front}-----BEGIN PGP SIGNATURE-----\n\n{body}\n={sum}\n-----END PGP SIGNATURE-----\n")
+        .into_bytes()
+}
+
+const GPG_ALGORITHMS: [&str; 5] = ["ed25519", "nistp256", "nistp384", "nistp521", "rsa3072"];
+
+#[test]
+fn gpg_verifies_what_sigsif_signs_with_keys_made_by_gpg() {
+    let Some(gnupg) = Gnupg::new() else { return };
+    for algorithm in GPG_ALGORITHMS {
+        let home = Home::new();
+        let fingerprint = gnupg.generate(algorithm);
+        let secret =
+            run(&mut gnupg.gpg(&["--armor", "--export-secret-keys", &fingerprint])).expect(0);
+        let secret = home.write("secret.asc", &secret.stdout);
+        run(home.sigsif(["key", "import"]).arg(&secret)).expect(0);
+        let image = home.copy("native/unsigned.sif", "image.sif");
+        let signed = run(home.sigsif(["sign"]).arg(&image));
+        assert_eq!(signed.code, Some(0), "{algorithm}: {signed}");
+        run(home.sigsif(["verify", "--local"]).arg(&image)).expect(0);
+        let seal = seal_of(&home, &image);
+        let as_it_is = gnupg.verify(&home.write("message.asc", &seal));
+        assert!(
+            as_it_is.stderr.contains("Good signature"),
+            "{algorithm}: {as_it_is}"
+        );
+        let verified = gnupg.verify(&home.write("message.asc", &with_checksum(&seal)));
+        assert_eq!(verified.code, Some(0), "{algorithm}: {verified}");
+        assert!(
+            verified.stderr.contains("Good signature"),
+            "{algorithm}: {verified}"
+        );
+        let text = String::from_utf8(seal)
+            .expect("text")
+            .replace("\"relativeId\":0", "\"relativeId\":9");
+        let refused = gnupg.verify(&home.write("changed.asc", text.as_bytes()));
+        assert!(
+            refused.stderr.contains("BAD signature"),
+            "{algorithm}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn gpg_verifies_what_sigsif_signs_with_its_own_key() {
+    let Some(gnupg) = Gnupg::new() else { return };
+    let home = Home::new();
+    run(&mut home.sigsif([
+        "key",
+        "newpair",
+        "-N",
+        "Own",
+        "-E",
+        "own@example.org",
+        "-C",
+        "",
+        "-P",
+        "",
+        "-b",
+        "2048",
+    ]))
+    .expect(0);
+    // GnuPG takes both halves, the private one with its passphrase.
+    run(gnupg.gpg(&["--import"]).arg(home.keys().join("pgp-public"))).expect(0);
+    run(gnupg.gpg(&["--import"]).arg(home.keys().join("pgp-secret"))).expect(0);
+    let image = home.copy("native/unsigned.sif", "image.sif");
+    run(home.sigsif(["sign"]).arg(&image)).expect(0);
+    gnupg
+        .verify(&home.write("message.asc", &with_checksum(&seal_of(&home, &image))))
+        .expect(0)
+        .says("Good signature from \"Own <own@example.org>\"");
+    let text = home.write("text", b"made by gpg with a key made by sigsif\n");
+    run(gnupg
+        .gpg(&["--clearsign", "--output"])
+        .arg(home.join("text.asc"))
+        .arg(&text))
+    .expect(0);
+    gnupg
+        .verify(&home.join("text.asc"))
+        .expect(0)
+        .says("Good signature");
+}
+
+#[test]
+fn sigsif_verifies_what_gpg_signs() {
+    let Some(gnupg) = Gnupg::new() else { return };
+    for algorithm in GPG_ALGORITHMS {
+        let home = Home::new();
+        let fingerprint = gnupg.generate(algorithm);
+        let public = run(&mut gnupg.gpg(&["--export", &fingerprint])).expect(0);
+        let public = home.write("public.gpg", &public.stdout);
+        run(home.sigsif(["key", "import"]).arg(&public)).expect(0);
+        let image = signed_with(&home, "ed25519", "image.sif");
+        let envelope: Value = serde_json::from_slice(&seal_of(&home, &image)).expect("JSON");
+        let payload = envelope["payload"].as_str().expect("text");
+        let payload = BASE64_STANDARD.decode(payload).expect("base64");
+        let text = home.write("metadata.json", &payload);
+        let message = home.join("message.asc");
+        run(gnupg
+            .gpg(&["--clearsign", "-u", &fingerprint, "--output"])
+            .arg(&message)
+            .arg(&text))
+        .expect(0);
+        let raw: [u8; 20] = hex::decode(&fingerprint)
+            .expect("hex")
+            .try_into()
+            .expect("20 bytes");
+        let seal = fs::read(&message).expect("a message");
+        let verify = || run(home.sigsif(["verify", "--local"]).arg(&image));
+        replace_seal(&image, &seal, &raw);
+        let verified = verify();
+        assert_eq!(verified.code, Some(0), "{algorithm}: {verified}");
+        let said = String::from_utf8_lossy(&verified.stdout);
+        assert!(said.contains(&fingerprint), "{algorithm}: {said}");
+        replace_seal(&image, &seal, &[7; 20]);
+        verify()
+            .expect(255)
+            .says("fingerprint in descriptor does not correspond");
+    }
+}
+
+// ---- Apptainer ----
+
+struct Apptainer {
+    words: Vec<String>,
+    home: Home,
+}
+
+impl Apptainer {
+    fn new() -> Option<Self> {
+        let words: Vec<_> = match std::env::var("SIGSIF_APPTAINER") {
+            Ok(words) => words.split_whitespace().map(str::to_owned).collect(),
+            Err(_) if tool("apptainer").is_some() => vec!["apptainer".to_owned()],
+            Err(_) => {
+                skip("apptainer is not installed and SIGSIF_APPTAINER is not set");
+                return None;
+            }
+        };
+        let home = match std::env::var_os("SIGSIF_APPTAINER_DIR") {
+            Some(folder) => Home::in_folder(Path::new(&folder)),
+            None => Home::new(),
+        };
+        home.reset_keys("keys/keyring");
+        let this = Self { words, home };
+        let version = this.run(&["--version"]);
+        if version.code != Some(0) {
+            assert!(!peers_required(), "apptainer does not start: {version}");
+            skip(&format!("apptainer does not start: {version}"));
+            return None;
+        }
+        Some(this)
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        let (program, rest) = self.words.split_first().expect("a program");
+        let mut command = self.home.clean(program);
+        command
+            .args(rest)
+            .args(args)
+            .env("APPTAINER_KEYSDIR", self.home.keys());
+        run(&mut command)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+#[test]
+fn apptainer_verifies_what_sigsif_signs() {
+    let Some(apptainer) = Apptainer::new() else {
+        return;
+    };
+    for source in ["unsigned", "two-groups-unsigned"] {
+        for key in PEM_KEYS.into_iter().map(Some).chain([None]) {
+            let home = &apptainer.home;
+            let image = home.copy(&format!("native/{source}.sif"), "image.sif");
+            let public = key.map(|key| pem(key, "pub"));
+            let how = match &public {
+                Some(public) => vec!["verify", "--key", text(public), text(&image)],
+                None => vec!["verify", "--local", text(&image)],
+            };
+            // Twice: an image that carries signatures of ours is signed again.
+            for times in 1..=2 {
+                let mut sign = home.sigsif(["sign"]);
+                match key {
+                    Some(key) => sign.arg("--key").arg(pem(key, "key")),
+                    None => sign.args(["--keyidx", "0"]),
+                };
+                run(sign.arg(&image)).expect(0);
+                let theirs = apptainer.run(&how);
+                assert_eq!(theirs.code, Some(0), "{source} {key:?} {times}: {theirs}");
+                let ours = run(&mut home.sigsif(&how)).expect(0);
+                assert_eq!(ours.stdout, theirs.stdout, "{source} {key:?} {times}");
+                let list = apptainer.run(&["sif", "list", text(&image)]).expect(0);
+                let our_list = run(home.sigsif(["sif", "list"]).arg(&image)).expect(0);
+                assert_eq!(our_list.stdout, list.stdout, "{source} {key:?} {times}");
+            }
+            // One byte off: both refuse.
+            let mut bytes = fs::read(&image).expect("the image");
+            let second = table::by_id(&bytes, 2).range().start;
+            bytes[second] ^= 1;
+            fs::write(&image, bytes).expect("the image");
+            apptainer
+                .run(&how)
+                .expect(255)
+                .says("data object integrity compromised: 2");
+            run(&mut home.sigsif(&how))
+                .expect(255)
+                .says("data object integrity compromised: 2");
+        }
+    }
+}
+
+#[test]
+fn apptainer_signs_after_sigsif() {
+    let Some(apptainer) = Apptainer::new() else {
+        return;
+    };
+    let home = &apptainer.home;
+    for key in PEM_KEYS {
+        let image = signed_with(home, key, "image.sif");
+        let private = pem(key, "key");
+        let signed = apptainer.run(&["sign", "--key", text(&private), text(&image)]);
+        assert_eq!(signed.code, Some(0), "{key}: {signed}");
+        let verified = run(home
+            .sigsif(["verify", "--key"])
+            .arg(pem(key, "pub"))
+            .arg(&image))
+        .expect(0);
+        let blocks = String::from_utf8_lossy(&verified.stdout)
+            .matches("Objects verified:")
+            .count();
+        assert_eq!(blocks, 2, "{key}");
+    }
+    let image = home.copy("native/two-groups-unsigned.sif", "image.sif");
+    run(home.sigsif(["sign", "--keyidx", "0"]).arg(&image)).expect(0);
+    apptainer
+        .run(&["sign", "--keyidx", "0", text(&image)])
+        .expect(0);
+    run(home.sigsif(["verify", "--local"]).arg(&image)).expect(0);
+    apptainer
+        .run(&["verify", "--local", text(&image)])
+        .expect(0);
+}
+
+#[test]
+fn keyrings_are_the_same_for_apptainer_and_sigsif() {
+    let Some(apptainer) = Apptainer::new() else {
+        return;
+    };
+    let home = &apptainer.home;
+    fs::remove_dir_all(home.keys()).expect("an empty place");
+    let pair = |name: &'static str| {
+        [
+            "key", "newpair", "-N", name, "-E", "a@b.c", "-C", "note", "-P", "", "-b", "2048",
+        ]
+    };
+    run(&mut home.sigsif(pair("by sigsif"))).expect(0);
+    let mut theirs = pair("by apptainer").to_vec();
+    // Or it asks whether to upload the key.
+    theirs.push("--push=false");
+    apptainer.run(&theirs).expect(0);
+    for args in [&["key", "list"][..], &["key", "list", "--secret"]] {
+        let by_apptainer = apptainer.run(args).expect(0);
+        let by_sigsif = run(&mut home.sigsif(args)).expect(0);
+        let seen = |outcome: &Outcome| {
+            let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+            // Time zones may differ between the two systems.
+            let lines = text.lines().filter(|line| !line.contains("Creation time:"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&by_sigsif), seen(&by_apptainer));
+        let text = String::from_utf8_lossy(&by_sigsif.stdout).into_owned();
+        assert_eq!(text.matches("Fingerprint:").count(), 2, "{text}");
+    }
+    // Each signs with the key that the other made, and both accept it.
+    let image = home.copy("native/unsigned.sif", "image.sif");
+    apptainer
+        .run(&["sign", "--keyidx", "0", text(&image)])
+        .expect(0);
+    run(home.sigsif(["sign", "--keyidx", "1"]).arg(&image)).expect(0);
+    let ours = run(home.sigsif(["verify", "--local"]).arg(&image)).expect(0);
+    let theirs = apptainer
+        .run(&["verify", "--local", text(&image)])
+        .expect(0);
+    assert_eq!(ours.stdout, theirs.stdout);
+    let said = String::from_utf8_lossy(&ours.stdout).into_owned();
+    assert!(
+        said.contains("by sigsif") && said.contains("by apptainer"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_protected_key_of_sigsif_opens_in_apptainer() {
+    let Some(apptainer) = Apptainer::new() else {
+        return;
+    };
+    let home = &apptainer.home;
+    fs::remove_dir_all(home.keys()).expect("an empty place");
+    run(&mut home.sigsif([
+        "key",
+        "newpair",
+        "-N",
+        "n",
+        "-E",
+        "a@b.c",
+        "-C",
+        "",
+        "-P",
+        "pass phrase",
+        "-b",
+        "2048",
+    ]))
+    .expect(0);
+    let image = home.copy("native/unsigned.sif", "image.sif");
+    let (program, rest) = apptainer.words.split_first().expect("a program");
+    let answer = home.write("answer", b"pass phrase\n");
+    let mut sign = home.clean("sh");
+    sign.args(["-c", "answer=$1; shift; exec \"$@\" <\"$answer\"", "sh"])
+        .arg(&answer)
+        .arg(program)
+        .args(rest)
+        .args(["sign", "--keyidx", "0"])
+        .arg(&image)
+        .env("APPTAINER_KEYSDIR", home.keys());
+    run(&mut sign).expect(0);
+    run(home.sigsif(["verify", "--local"]).arg(&image)).expect(0);
+}
+
+/// `fixtures/apptainer`: images signed by sigsif, and what the originals said.
+#[test]
+fn recorded_answers_of_the_originals_hold() {
+    let folder = project().join("fixtures/apptainer");
+    let answers = fs::read_to_string(folder.join("answers.jsonl")).expect("answers");
+    let home = Home::with_keys();
+    let mut images = std::collections::BTreeSet::new();
+    let (mut by_apptainer, mut by_singularity) = (0, 0);
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        let argv = answer["argv"].as_array().expect("words").iter();
+        let argv: Vec<_> = argv.map(|word| word.as_str().expect("a word")).collect();
+        assert_eq!(answer["rc"], 0, "the original refused: {line}");
+        let peer = answer["peer"].as_str().expect("a peer");
+        let image = *argv.last().expect("an image");
+        if peer.starts_with("apptainer") {
+            by_apptainer += 1;
+            let ours = run(home.sigsif(&argv).current_dir(&folder)).expect(0);
+            let ours = String::from_utf8(ours.stdout).expect("text");
+            assert_eq!(answer["stdout"], ours, "{argv:?}");
+        } else {
+            assert_eq!(peer, "sylabs/sif v2.24.1 pkg/integrity");
+            by_singularity += 1;
+            let verify = match argv[0] {
+                "pem" => vec!["verify", "--key", argv[1], image],
+                _ => vec!["verify", "--local", image],
+            };
+            let ours = run(home.sigsif(&verify).current_dir(&folder)).expect(0);
+            // The pairs of signature and object are those that we report.
+            let theirs = answer["stdout"]
+                .as_str()
+                .expect("text")
+                .matches(" verifies object ")
+                .count();
+            let ours = String::from_utf8(ours.stdout).expect("text");
+            let rows = ours
+                .lines()
+                .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+            assert_eq!(rows.count(), theirs, "{image}");
+        }
+        images.insert(image.to_owned());
+    }
+    let stored: Vec<_> = fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .filter(|name| name.ends_with(".sif"))
+        .collect();
+    assert_eq!(stored.len(), 8);
+    assert!(
+        stored.iter().all(|name| images.contains(name)),
+        "an image without an answer"
+    );
+    assert_eq!((by_apptainer, by_singularity), (24, 8));
+}
