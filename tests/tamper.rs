@@ -8,6 +8,7 @@
 mod support;
 
 use base64::Engine as _;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use sigsif::report::{Failure, Report};
 use sigsif::scope::{Legacy, Selection};
 use sigsif::sif::{self, Backing, GroupId, Image};
@@ -573,7 +574,7 @@ fn free_bits(bytes: &[u8]) -> BTreeSet<Flip> {
 /// - the first two bytes of the hash in the signature packet, a hint for
 ///   readers that version 4 leaves unprotected;
 /// - the bit count of a signature number, as long as it means as many bytes;
-/// - bytes behind the packet: the filler at the end of the base64 text.
+/// - filler at the end of the base64 text, and a byte behind the packet there.
 ///
 /// Everything else is either signed or decides whether the text can be read.
 fn free_bits_of_clear_signed(data: &[u8]) -> BTreeSet<(usize, u8)> {
@@ -616,7 +617,10 @@ fn find(data: &[u8], wanted: &[u8]) -> usize {
 
 fn unarmored(text: &[u8]) -> Option<Vec<u8>> {
     let text: Vec<_> = text.iter().copied().filter(|byte| *byte != b'\n').collect();
-    base64::prelude::BASE64_STANDARD.decode(text).ok()
+    // As Go reads it: bits that fill up the last letter may be anything.
+    let lenient = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    let engine = GeneralPurpose::new(&base64::alphabet::STANDARD, lenient);
+    engine.decode(text).ok()
 }
 
 /// The parts of an RSA signature packet that matter.
