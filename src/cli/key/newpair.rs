@@ -5,7 +5,7 @@ use crate::cli::passphrase::{self, Secret, Source};
 use crate::cli::{self, Error, go, usage};
 use crate::disk::errno_text;
 use crate::disk::keyring::{Purpose, Which};
-use crate::key::pgp::{Params, generate};
+use crate::key::pgp::{KeyType, Params, generate};
 use crate::ui::Ui;
 use crate::ui::prompt::{Console, Prompt};
 use std::ffi::OsString;
@@ -105,7 +105,8 @@ fn make_pair(
         name,
         comment,
         email,
-        bits: args.bit_length.unwrap_or(4096),
+        key_type: KeyType::Rsa(args.bit_length.unwrap_or(4096)),
+        lifetime: None,
         passphrase: (!passphrase.is_empty()).then_some(passphrase.as_slice()),
         now: u64::try_from(now).unwrap_or_default(),
     })
