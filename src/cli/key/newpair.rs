@@ -1,6 +1,7 @@
 //! `key newpair`: make a key pair.
 
-use super::{failed, open_folder};
+use super::expiry::{self, Expiry};
+use super::{failed, open_folder, sentence};
 use crate::cli::passphrase::{self, Secret, Source};
 use crate::cli::{self, Error, go, usage};
 use crate::disk::errno_text;
@@ -14,8 +15,9 @@ use zeroize::Zeroizing;
 
 /// Create a new PGP key-pair
 ///
-/// Makes an RSA key that signs and an RSA sub-key that encrypts, and stores
-/// them in the local keyring. What no flag gives is asked for.
+/// Makes a key that signs and a sub-key that encrypts, and stores them in the
+/// local keyring, with a revocation certificate beside it. What no flag gives
+/// is asked for.
 #[derive(clap::Args)]
 #[command(
     override_usage = "sigsif [global options...] key [key options...] newpair [newpair options...]"
@@ -36,6 +38,12 @@ pub(super) struct Args {
     /// specify key bit length (default 4096)
     #[arg(short, long, value_name = "int", value_parser = go::int, allow_hyphen_values = true)]
     bit_length: Option<i64>,
+    /// kind of key: rsa2048, rsa3072, rsa4096 or ed25519 (default rsa4096)
+    #[arg(long = "type", value_name = "string", value_parser = key_type)]
+    key_type: Option<KeyType>,
+    /// when the key expires: a time from now (90d, 12w, 6m, 1y), a date, or never (default never)
+    #[arg(long, value_name = "string", value_parser = expiry::parse, allow_hyphen_values = true)]
+    expires: Option<Expiry>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -47,17 +55,41 @@ pub(super) struct Args {
 
 pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     usage::exactly(&["key", "newpair"], 0, &args.args)?;
+    if args.key_type.is_some() && args.bit_length.is_some() {
+        return Err(usage::bad_flags(
+            &["key", "newpair"],
+            "--type and --bit-length cannot be used together",
+        ));
+    }
     let mut prompt = Console;
     let asked = ask_for_pair(ui, args, &mut prompt);
     let (name, email, comment, passphrase) =
         asked.map_err(|text| failed(format!("could not collect user input: {text}")))?;
     cli::print("Generating Entity and OpenPGP Key Pair... ")?;
     let made = make_pair(ui, args, &name, &email, &comment, &passphrase);
-    if let Err(text) = made {
-        cli::print("\n")?;
-        return Err(failed(format!("creating newpair failed: {text}")));
+    let certificate = match made {
+        Ok(path) => path,
+        Err(text) => {
+            cli::print("\n")?;
+            return Err(failed(format!("creating newpair failed: {text}")));
+        }
+    };
+    cli::print("done\n")?;
+    ui.info(format_args!(
+        "Revocation certificate stored in {}",
+        certificate.display()
+    ));
+    Ok(())
+}
+
+fn key_type(text: &str) -> Result<KeyType, String> {
+    match text {
+        "rsa2048" => Ok(KeyType::Rsa(2048)),
+        "rsa3072" => Ok(KeyType::Rsa(3072)),
+        "rsa4096" => Ok(KeyType::Rsa(4096)),
+        "ed25519" => Ok(KeyType::Ed25519),
+        _ => Err("must be rsa2048, rsa3072, rsa4096 or ed25519".to_owned()),
     }
-    cli::print("done\n")
 }
 
 fn ask_for_pair(
@@ -86,6 +118,7 @@ fn ask_for_pair(
     Ok((name, email, comment, passphrase))
 }
 
+/// Makes and stores the pair; returns the path of the revocation certificate.
 fn make_pair(
     ui: &Ui,
     args: &Args,
@@ -93,29 +126,37 @@ fn make_pair(
     email: &str,
     comment: &str,
     passphrase: &Secret,
-) -> Result<(), String> {
+) -> Result<PathBuf, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     // A keyring that cannot be used is found before the long work.
     let folder = open_folder(ui, args.keysdir.clone(), Purpose::Write)?;
-    let now = cli::signing_time().map_err(|error| match error {
-        Error::Fatal { text, .. } => text,
-        _ => String::new(),
-    })?;
+    let now = cli::signing_time().map_err(sentence)?;
+    let lifetime = args.expires.unwrap_or(Expiry::Never).lifetime(now)?;
     let pair = generate(&Params {
         name,
         comment,
         email,
-        key_type: KeyType::Rsa(args.bit_length.unwrap_or(4096)),
-        lifetime: None,
+        key_type: args
+            .key_type
+            .unwrap_or(KeyType::Rsa(args.bit_length.unwrap_or(4096))),
+        lifetime,
         passphrase: (!passphrase.is_empty()).then_some(passphrase.as_slice()),
         now: u64::try_from(now).unwrap_or_default(),
     })
     .map_err(|e| text(&e))?;
     let lock = folder.lock().map_err(|e| text(&e))?;
+    let certificate = folder
+        .store_revocation(
+            &lock,
+            &pair.fingerprint.to_string(),
+            &pair.revocation_certificate,
+        )
+        .map_err(|e| text(&e))?;
     // Public first: a crash in between leaves a key that can be removed, not
     // a secret that nobody can verify.
     folder
         .append(&lock, Which::Public, &pair.public_bytes)
         .and_then(|()| folder.append(&lock, Which::Secret, &pair.secret_bytes))
-        .map_err(|e| text(&e))
+        .map_err(|e| text(&e))?;
+    Ok(certificate)
 }
