@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod list;
 mod newpair;
+mod remote;
 mod remove;
 mod revoke;
 
@@ -39,6 +40,9 @@ enum Command {
     Export(export::Args),
     Remove(remove::Args),
     Revoke(revoke::Args),
+    Search(remote::SearchArgs),
+    Pull(remote::PullArgs),
+    Push(remote::PushArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -49,6 +53,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Export(args) => export::run(ui, &args),
         Command::Remove(args) => remove::run(ui, &args),
         Command::Revoke(args) => revoke::run(ui, &args),
+        Command::Search(args) => remote::search(ui, &args),
+        Command::Pull(args) => remote::pull(ui, &args),
+        Command::Push(args) => remote::push(ui, &args),
     }
 }
 

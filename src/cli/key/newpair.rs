@@ -1,15 +1,16 @@
 //! `key newpair`: make a key pair.
 
 use super::expiry::{self, Expiry};
-use super::{failed, open_folder, sentence};
+use super::{failed, open_folder, remote, sentence};
 use crate::cli::passphrase::{self, Secret, Source};
 use crate::cli::{self, Error, go, usage};
 use crate::disk::errno_text;
 use crate::disk::keyring::{Purpose, Which};
-use crate::key::pgp::{KeyType, Params, generate};
-use crate::ui::Ui;
+use crate::key::pgp::{Entity, KeyType, Keyring, Params, generate};
 use crate::ui::prompt::{Console, Prompt};
+use crate::ui::{self, Ui};
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -44,6 +45,9 @@ pub(super) struct Args {
     /// when the key expires: a time from now (90d, 12w, 6m, 1y), a date, or never (default never)
     #[arg(long, value_name = "string", value_parser = expiry::parse, allow_hyphen_values = true)]
     expires: Option<Expiry>,
+    /// push the newly created key to a key server
+    #[arg(short = 'U', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    push: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -63,12 +67,12 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     }
     let mut prompt = Console;
     let asked = ask_for_pair(ui, args, &mut prompt);
-    let (name, email, comment, passphrase) =
+    let (name, email, comment, passphrase, push) =
         asked.map_err(|text| failed(format!("could not collect user input: {text}")))?;
     cli::print("Generating Entity and OpenPGP Key Pair... ")?;
     let made = make_pair(ui, args, &name, &email, &comment, &passphrase);
-    let certificate = match made {
-        Ok(path) => path,
+    let (certificate, made) = match made {
+        Ok(made) => made,
         Err(text) => {
             cli::print("\n")?;
             return Err(failed(format!("creating newpair failed: {text}")));
@@ -79,7 +83,19 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         "Revocation certificate stored in {}",
         certificate.display()
     ));
-    Ok(())
+    if !push {
+        return cli::print("NOT pushing newly created key to keystore\n");
+    }
+    // The pair is stored; whatever happens from here on takes nothing away.
+    let (client, server) = remote::connect(ui, None).map_err(remote::NoConnection::fatal)?;
+    let fingerprint = made.fingerprint().to_string();
+    match remote::send(ui, &client, &server, &made, &fingerprint) {
+        Ok(()) => cli::print("Key successfully pushed to keystore\n"),
+        Err(text) => cli::print(format!(
+            "Failed to push newly created key to keystore: {}\n",
+            ui::one_line(&text)
+        )),
+    }
 }
 
 fn key_type(text: &str) -> Result<KeyType, String> {
@@ -96,7 +112,7 @@ fn ask_for_pair(
     ui: &Ui,
     args: &Args,
     prompt: &mut dyn Prompt,
-) -> Result<(String, String, String, Secret), String> {
+) -> Result<(String, String, String, Secret, bool), String> {
     let mut part = |given: &Option<String>, question: &str| match given {
         Some(given) => Ok(given.clone()),
         None => prompt.line(question).map_err(|e| errno_text(&e)),
@@ -115,10 +131,27 @@ fn ask_for_pair(
         (None, Some(given)) => given,
         (None, None) => passphrase::ask_new(ui, prompt, "Enter a passphrase : ")?,
     };
-    Ok((name, email, comment, passphrase))
+    let push = match args.push {
+        Some(push) => push,
+        None => ask_to_push(prompt)?,
+    };
+    Ok((name, email, comment, passphrase, push))
 }
 
-/// Makes and stores the pair; returns the path of the revocation certificate.
+/// Yes is the default on a terminal only: a script that says nothing publishes nothing.
+fn ask_to_push(prompt: &mut dyn Prompt) -> Result<bool, String> {
+    let answer = prompt
+        .line("Would you like to push it to the keystore? [Y,n] ")
+        .map_err(|e| errno_text(&e))?;
+    match answer.to_lowercase().as_str() {
+        "y" | "yes" => Ok(true),
+        "n" | "no" => Ok(false),
+        "" => Ok(std::io::stdin().is_terminal()),
+        _ => Err(format!("invalid answer: {answer:?}")),
+    }
+}
+
+/// Makes and stores the pair; returns the path of the revocation certificate and the public key.
 fn make_pair(
     ui: &Ui,
     args: &Args,
@@ -126,7 +159,7 @@ fn make_pair(
     email: &str,
     comment: &str,
     passphrase: &Secret,
-) -> Result<PathBuf, String> {
+) -> Result<(PathBuf, Entity), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     // A keyring that cannot be used is found before the long work.
     let folder = open_folder(ui, args.keysdir.clone(), Purpose::Write)?;
@@ -158,5 +191,8 @@ fn make_pair(
         .append(&lock, Which::Public, &pair.public_bytes)
         .and_then(|()| folder.append(&lock, Which::Secret, &pair.secret_bytes))
         .map_err(|e| text(&e))?;
-    Ok(certificate)
+    let made = Keyring::parse(&pair.public_bytes).map_err(|e| text(&e))?;
+    let made = made.into_entities().into_iter().next();
+    made.map(|made| (certificate, made))
+        .ok_or_else(|| "the new key cannot be read".to_owned())
 }
