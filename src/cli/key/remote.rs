@@ -333,6 +333,19 @@ fn armored(packets: &[u8]) -> String {
         }
         out.push(character);
     }
+    let mut crc = 0x00b7_04ce_u32;
+    for byte in packets {
+        crc ^= u32::from(*byte) << 16;
+        for _ in 0..8 {
+            crc <<= 1;
+            if crc & 0x0100_0000 != 0 {
+                crc ^= 0x0186_4cfb;
+            }
+        }
+    }
+    let [_, checksum @ ..] = crc.to_be_bytes();
+    out.push_str("\n=");
+    out.push_str(&engine.encode(checksum));
     out.push_str("\n-----END PGP PUBLIC KEY BLOCK-----");
     out
 }
