@@ -82,7 +82,7 @@ pub struct Request {
     pub method: Method,
     /// Where; user and password in it become basic authorization.
     pub url: Url,
-    /// More header fields.
+    /// More header fields; they are sent to every host that a redirect leads to, so no secrets.
     pub headers: Vec<(&'static str, String)>,
     /// Credential for the host of `url` and no other.
     pub authorization: Option<Authorization>,
