@@ -60,7 +60,7 @@ fn endless_body() {
     let server = Server::http(|_, out| endless(out));
     assert_eq!(
         refused(&server),
-        "failed to get key: Get \"URL\": answer is larger than 33554432 bytes"
+        "failed to get key: Get \"URL\": answer is larger than 4194304 bytes"
     );
 }
 
@@ -145,7 +145,7 @@ fn gzip_bomb() {
     let server = Server::answering(answer(200, &[("Content-Encoding", "gzip")], packed.stdout));
     assert_eq!(
         refused(&server),
-        "failed to get key: Get \"URL\": answer is larger than 33554432 bytes"
+        "failed to get key: Get \"URL\": answer is larger than 4194304 bytes"
     );
 }
 

@@ -1,7 +1,7 @@
 //! Sessions with a key server that behaves.
 
 use crate::server::{Authority, Server, answer, hkp};
-use crate::tool::{Folder, fixture_text};
+use crate::tool::{Folder, fixture, fixture_text};
 
 const ONE: &str = "31359731D5C34C90C977AAF822CC73292934D01F";
 
@@ -182,5 +182,105 @@ fn a_new_key_is_published_only_when_told() {
     assert!(
         secret.starts_with("keytext=-----BEGIN+PGP+PUBLIC+KEY+BLOCK-----"),
         "{secret}"
+    );
+}
+
+fn fixture_path(path: &str) -> String {
+    fixture(path).to_string_lossy().into_owned()
+}
+
+/// The fingerprint of the only key of a folder.
+fn fingerprint(folder: &Folder) -> String {
+    let json = folder.run(&["key", "list", "--json"], &[]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    json["keys"][0]["fingerprint"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_refresh_brings_revocations() {
+    let server = hkp(&[]);
+    let url = server.url();
+    let env = [("SIGSIF_URL", url.as_str())];
+    let owner = Folder::new().with(&["native/unsigned.sif"]);
+    let pair = [
+        "key", "newpair", "-b", "1024", "-N", "A", "-E", "a@e", "-C", "", "-P", "", "-U",
+    ];
+    assert_eq!(owner.run(&pair, &env).code, 0);
+    assert_eq!(owner.run(&["sign", "unsigned.sif"], &[]).code, 0);
+    let key = fingerprint(&owner);
+
+    let user = Folder::new();
+    std::fs::copy(owner.path("unsigned.sif"), user.path("signed.sif")).unwrap();
+    assert_eq!(user.run(&["key", "pull", &key], &env).code, 0);
+    let pull_one = ["key", "import", &*fixture_path("keys/pgp-one.pub.asc")];
+    assert_eq!(user.run(&pull_one, &[]).code, 0);
+    assert_eq!(user.run(&["verify", "--local", "signed.sif"], &[]).code, 0);
+    let before = user.keyring();
+    let nothing = user.run(&["key", "refresh"], &env);
+    assert_eq!(nothing.code, 0, "{nothing:?}");
+    assert_eq!(
+        nothing.stdout,
+        format!(
+            "Key with fingerprint {key} unchanged\n\
+             Key with fingerprint {ONE} not found on the key server\n"
+        )
+    );
+    assert_eq!(user.keyring(), before);
+
+    assert_eq!(owner.run(&["key", "revoke", &key], &[]).code, 0);
+    assert_eq!(owner.run(&["key", "push", &key], &env).code, 0);
+    let news = user.run(&["key", "refresh", &key[32..]], &env);
+    assert_eq!(
+        news.stdout,
+        format!("Key with fingerprint {key} changed\n"),
+        "{news:?}"
+    );
+    let verdict = user.run(&["verify", "--local", "signed.sif"], &[]);
+    assert_eq!(verdict.code, 255);
+    assert!(
+        verdict
+            .stderr
+            .contains("openpgp: signature made by revoked key"),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn a_refresh_that_fails_changes_nothing() {
+    let two = fixture_text("keys/pgp-two.pub.asc");
+    let folder = Folder::new().with_keyring();
+    let before = folder.keyring();
+    for (status, body, text) in [
+        (
+            200,
+            two.as_str(),
+            "ERROR:   refresh failed: no useful answer for 1 of 1 keys",
+        ),
+        (
+            200,
+            "<html>",
+            "ERROR:   refresh failed: no useful answer for 1 of 1 keys",
+        ),
+        (
+            429,
+            "",
+            "ERROR:   refresh failed: failed to get key: 429 Too Many Requests",
+        ),
+        (
+            401,
+            "",
+            "ERROR:   refresh failed: unauthorized or missing token",
+        ),
+    ] {
+        let server = Server::answering(answer(status, &[], body));
+        let outcome = folder.run(&["key", "refresh", "-u", &server.url(), ONE], &[]);
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert_eq!(outcome.stderr.lines().last(), Some(text), "{outcome:?}");
+        assert_eq!(folder.keyring(), before);
+    }
+    let unknown = folder.run(&["key", "refresh", "12345678"], &[]);
+    assert_eq!(
+        unknown.stderr,
+        "ERROR:   refresh failed: 12345678: no key matching given fingerprint found\n"
     );
 }

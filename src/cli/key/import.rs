@@ -57,13 +57,7 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
         let verb = if path.is_dir() { "read" } else { "open" };
         named(format!("{verb} {}: {}", path.display(), errno_text(&error)))
     })?;
-    let target = || {
-        Ok::<_, String>(if args.global {
-            Target::Global(cli::global_keyring())
-        } else {
-            Target::Local(open_folder(ui, args.keysdir.clone(), Purpose::Write)?)
-        })
-    };
+    let target = || Target::open(ui, args.global, args.keysdir.clone(), Purpose::Write);
     let mut prompt = Console;
     if args.merge.unwrap_or(false) {
         let updates = updates_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
@@ -161,13 +155,28 @@ pub(super) fn merge_into(
     Ok(Some((stored.fingerprint(), merged.is_some())))
 }
 
-enum Target {
+/// The keyring that a command is about.
+pub(super) enum Target {
     Local(KeyringFolder),
     Global(GlobalKeyring),
 }
 
 impl Target {
-    fn public(&self) -> Ring<'_> {
+    /// The administrator's keyring, or the user's in its folder.
+    pub(super) fn open(
+        ui: &Ui,
+        global: bool,
+        keysdir: Option<PathBuf>,
+        purpose: Purpose,
+    ) -> Result<Self, String> {
+        Ok(if global {
+            Self::Global(cli::global_keyring())
+        } else {
+            Self::Local(open_folder(ui, keysdir, purpose)?)
+        })
+    }
+
+    pub(super) fn public(&self) -> Ring<'_> {
         match self {
             Self::Local(folder) => Ring::Local(folder, Which::Public),
             Self::Global(global) => Ring::Global(global),

@@ -43,6 +43,7 @@ enum Command {
     Search(remote::SearchArgs),
     Pull(remote::PullArgs),
     Push(remote::PushArgs),
+    Refresh(remote::RefreshArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -56,6 +57,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Search(args) => remote::search(ui, &args),
         Command::Pull(args) => remote::pull(ui, &args),
         Command::Push(args) => remote::push(ui, &args),
+        Command::Refresh(args) => remote::refresh(ui, &args),
     }
 }
 
