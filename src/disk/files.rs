@@ -78,7 +78,10 @@ fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// The system's refusal; then the old file is untouched.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
     let mut new = tempfile::Builder::new()
         .prefix(".sigsif-")
         .permissions(PermissionsExt::from_mode(mode))

@@ -1,5 +1,6 @@
 //! EDGE: the only part that opens files.
 
+pub mod config;
 pub mod files;
 pub mod keyring;
 mod map;
