@@ -1,0 +1,5 @@
+//! EDGE: the only part that connects.
+
+pub mod http;
+
+pub use url::Url;
