@@ -3,6 +3,7 @@
 mod import;
 mod list;
 mod newpair;
+mod remote;
 
 use super::Error;
 use crate::disk::keyring::{KeyringFolder, Purpose};
@@ -29,6 +30,9 @@ enum Command {
     Newpair(newpair::Args),
     List(list::Args),
     Import(import::Args),
+    Search(remote::SearchArgs),
+    Pull(remote::PullArgs),
+    Push(remote::PushArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -36,6 +40,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Newpair(args) => newpair::run(ui, &args),
         Command::List(args) => list::run(ui, &args),
         Command::Import(args) => import::run(ui, &args),
+        Command::Search(args) => remote::search(ui, &args),
+        Command::Pull(args) => remote::pull(ui, &args),
+        Command::Push(args) => remote::push(ui, &args),
     }
 }
 
