@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli                        EDGE   flags -> request -> core -> ui
-//! ui disk                    EDGE   print and ask; open files
+//! ui disk net                EDGE   print and ask; open files; connect
 //! sign verify                STORY  what happens, in order
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod key;
+pub mod net;
 pub mod payload;
 pub mod remote;
 pub mod report;

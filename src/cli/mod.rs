@@ -3,6 +3,7 @@
 mod go;
 mod key;
 mod passphrase;
+mod servers;
 mod sif;
 mod sign;
 mod usage;

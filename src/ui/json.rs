@@ -1,5 +1,6 @@
 //! Renders reports as JSON with structs of its own, so that reports can change.
 
+use crate::key::index::ListedKey;
 use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
 use serde::Serialize;
 
@@ -216,6 +217,46 @@ fn full_signer(signer: &Signer) -> FullSigner {
                 .collect(),
         },
     }
+}
+
+/// The keys that a key server listed (`key search --json`).
+///
+/// Fields that are no numbers are left out.
+pub fn listed_keys(keys: &[ListedKey]) -> String {
+    let found: Vec<_> = keys
+        .iter()
+        .map(|key| FoundKey {
+            fingerprint: &key.fingerprint,
+            algorithm: key.algorithm.parse().ok(),
+            bits: key.bits.parse().ok(),
+            created: key.created_at().ok().flatten(),
+            expires: key.expires_at().ok().flatten(),
+            status: key.status(),
+            user_ids: &key.user_ids,
+        })
+        .collect();
+    pretty(&FoundKeys {
+        schema: "sigsif-key-search-1",
+        keys: found,
+    })
+}
+
+#[derive(Serialize)]
+struct FoundKeys<'a> {
+    schema: &'static str,
+    keys: Vec<FoundKey<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundKey<'a> {
+    fingerprint: &'a str,
+    algorithm: Option<u8>,
+    bits: Option<u32>,
+    created: Option<i64>,
+    expires: Option<i64>,
+    status: &'static str,
+    user_ids: &'a [String],
 }
 
 /// Two blanks of indentation, a final line feed, HTML characters escaped as Go does.

@@ -212,6 +212,18 @@ impl Entity {
         self.check(KeyRef::Primary, None, now)
     }
 
+    /// Whether the primary key or a sub-key has this 64-bit id.
+    pub fn has_key_id(&self, key_id: u64) -> bool {
+        self.keys().any(|(id, _)| id == key_id)
+    }
+
+    /// Whether the primary key or a sub-key has this fingerprint, in hexadecimal of any case.
+    pub fn has_fingerprint(&self, text: &str) -> bool {
+        self.keys()
+            .filter_map(|(_, key)| self.public_key(key))
+            .any(|key| key.fingerprint.to_string().eq_ignore_ascii_case(text))
+    }
+
     pub(crate) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         Packets::new(&self.raw).filter_map(Result::ok)
     }
