@@ -8,7 +8,7 @@
 //! sign verify                STORY  what happens, in order
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
-//! sif        key             WHERE it lives    WHO signs
+//! sif        key    remote   WHERE it lives    WHO signs    WHERE keys are kept
 //! digest
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod disk;
 pub mod key;
 pub mod net;
 pub mod payload;
+pub mod remote;
 pub mod report;
 pub mod scope;
 pub mod sif;

@@ -1,9 +1,11 @@
 //! Which key servers are asked, and the client that asks them.
 
+use super::endpoint;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
-use crate::net::http::Client;
+use crate::net::http::{Authorization, Client};
 use crate::net::keystore::{BadUrl, Server, parse_url};
+use crate::remote::endpoint::Asked;
 use crate::ui::Ui;
 use std::path::PathBuf;
 
@@ -32,13 +34,33 @@ pub(super) enum Error {
 /// `url` is the value of `--url`: only that server, without credentials.
 ///
 /// Source: spec/cli.md 5.5.
-pub(super) fn servers(_: &Ui, url: Option<&str>, _: Purpose) -> Result<Vec<Server>, Error> {
-    let url = parse_url(url.unwrap_or(DEFAULT))?;
-    Ok(vec![Server {
-        url,
-        authorization: None,
-        insecure: false,
-    }])
+pub(super) fn servers(ui: &Ui, url: Option<&str>, purpose: Purpose) -> Result<Vec<Server>, Error> {
+    // A bad address is told before the configuration is looked at.
+    if let Some(url) = url {
+        parse_url(url)?;
+    }
+    let (mut active, config) = endpoint::active(ui).map_err(Error::Config)?;
+    if active.needs_discovery(url) {
+        let own = endpoint::own_keyserver(&active).map_err(Error::Config)?;
+        active.fill_keyservers(&own);
+    }
+    let asked = match purpose {
+        Purpose::Primary => Asked::Primary,
+        Purpose::All => Asked::All,
+    };
+    let chosen = active
+        .key_servers(&config.credentials, url, asked)
+        .map_err(|error| Error::Config(error.to_string()))?;
+    let servers = chosen.into_iter().map(|server| {
+        Ok(Server {
+            url: parse_url(&server.uri)?,
+            authorization: server
+                .authorization
+                .and_then(|value| Authorization::from_header(value.expose())),
+            insecure: server.insecure,
+        })
+    });
+    servers.collect()
 }
 
 /// The value of `--url`, else of the environment; an empty one does not count.
@@ -77,6 +99,3 @@ pub(super) fn tell_unauthorized(ui: &Ui, push: Option<&str>) {
     }
     ui.info(text);
 }
-
-/// The key server of Sylabs' service.
-const DEFAULT: &str = "https://keys.sylabs.io";
