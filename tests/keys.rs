@@ -455,9 +455,7 @@ fn removing_one_secret_key_keeps_the_others_byte_for_byte() {
 }
 
 #[test]
-fn an_ambiguous_id_removes_nothing() {
-    // Two keys of one short id take a minute to make; the sentence is a unit
-    // test of the selector. Here: nothing but one whole id is taken.
+fn only_a_whole_id_removes_a_key() {
     let sandbox = Sandbox::with_keyring();
     let before = sandbox.ring("pgp-public");
     for name in [
