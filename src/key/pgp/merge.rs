@@ -341,3 +341,249 @@ fn read(raw: &[u8]) -> Result<Update, Malformed> {
         target,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::pgp::{
+        ArmorKind, Keyring, Reason, encode_armor, revocation,
+        signature::write_subpacket,
+        tests::{NOW, fixture},
+    };
+    use sequoia_openpgp::types::HashAlgorithm;
+
+    fn entity(raw: &[u8]) -> Entity {
+        let mut entities = Keyring::parse(raw).unwrap().into_entities();
+        assert_eq!(entities.len(), 1);
+        entities.remove(0)
+    }
+
+    fn update(raw: &[u8]) -> Update {
+        let mut updates = updates_from_armored_or_binary(raw).unwrap();
+        assert_eq!(updates.len(), 1);
+        updates.remove(0)
+    }
+
+    fn merged(stored: &[u8], news: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        merge(&entity(stored), &update(news)).unwrap()
+    }
+
+    fn bodies(raw: &[u8]) -> Vec<(u8, &[u8])> {
+        let packets = Packets::new(raw).map(Result::unwrap);
+        packets.map(|p| (p.tag, p.body)).collect()
+    }
+
+    /// Only some packets of a key, by their place.
+    fn picked(raw: &[u8], keep: impl Fn(usize, u8) -> bool) -> Vec<u8> {
+        let packets = Packets::new(raw).map(Result::unwrap).enumerate();
+        packets
+            .filter(|(at, packet)| keep(*at, packet.tag))
+            .flat_map(|(_, packet)| packet.raw.to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn a_poor_copy_becomes_the_full_key_again() {
+        // User ids and a photo, sub-keys, revocations of key, sub-key and user id.
+        for name in [
+            "uids", "subkey", "revoked", "revsub", "revuid", "oldsub", "rsa",
+        ] {
+            let full = fixture(&format!("gpg/{name}.pub"));
+            let first_id = bodies(&full)
+                .iter()
+                .position(|(tag, _)| *tag == tag::USER_ID)
+                .unwrap();
+            let poor = picked(&full, |at, _| {
+                at == 0 || at == first_id || at == first_id + 1
+            });
+            let packets = merged(&poor, &full);
+            let packets = packets.unwrap_or_else(|| Zeroizing::new(poor.clone()));
+            let sorted = |raw: &[u8]| {
+                let mut list: Vec<_> = bodies(raw)
+                    .into_iter()
+                    .map(|(tag, body)| (tag, body.to_vec()))
+                    .collect();
+                list.sort();
+                list
+            };
+            assert_eq!(sorted(&packets), sorted(&full), "{name}");
+            assert!(packets.starts_with(&poor[..picked(&full, |at, _| at == 0).len()]));
+            assert_eq!(merged(&packets, &full), None, "{name}: twice");
+            assert_eq!(
+                entity(&packets).usable_for_signing(NOW),
+                entity(&full).usable_for_signing(NOW),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_stored_stays_in_its_place() {
+        let full = fixture("gpg/uids.pub");
+        // Without the second user id and its certification.
+        let ids: Vec<usize> = bodies(&full)
+            .iter()
+            .enumerate()
+            .filter(|(_, (tag, _))| *tag == tag::USER_ID)
+            .map(|(at, _)| at)
+            .collect();
+        let poor = picked(&full, |at, _| !(ids[1]..ids[2]).contains(&at));
+        let packets = merged(&poor, &full).unwrap();
+        let left: Vec<_> = bodies(&packets)
+            .into_iter()
+            .filter(|packet| bodies(&poor).contains(packet))
+            .collect();
+        assert_eq!(left, bodies(&poor));
+    }
+
+    #[test]
+    fn a_bare_revocation_revokes_and_only_its_own_key() {
+        let secret = fixture("gpg/ed25519.sec");
+        let key = entity(&secret).unlock(None).unwrap();
+        let packet = revocation(&key, Reason::Compromised, "gone", NOW).unwrap();
+        let armored = encode_armor(ArmorKind::Public, &packet);
+        for form in [packet.as_slice(), armored.as_bytes()] {
+            let bare = update(form);
+            assert_eq!(bare.revoked_key_id(), Some(key.key_id()));
+            for stored in [&secret, &fixture("gpg/ed25519.pub")] {
+                let revoked = merge(&entity(stored), &bare).unwrap().unwrap();
+                let revoked = entity(&revoked);
+                assert!(revoked.is_revoked(NOW));
+                assert_eq!(
+                    revoked.usable_for_signing(NOW).unwrap_err().to_string(),
+                    "openpgp: signature made by revoked key"
+                );
+                assert!(merge(&revoked, &bare).unwrap().is_none());
+            }
+            let other = entity(&fixture("gpg/p256.pub"));
+            assert!(!bare.is_about(&other));
+            assert!(merge(&other, &bare).is_err());
+        }
+        // GnuPG's own revocation of another key, cut out of its public key.
+        let revoked = fixture("gpg/revoked.pub");
+        let bare = picked(&revoked, |at, _| at == 1);
+        let good = picked(&revoked, |at, _| at != 1);
+        assert!(!entity(&good).is_revoked(NOW));
+        assert_eq!(
+            bodies(&merged(&good, &bare).unwrap()),
+            bodies(&revoked),
+            "the same place as GnuPG's"
+        );
+    }
+
+    #[test]
+    fn forged_news_are_left_out() {
+        let full = fixture("gpg/uids.pub");
+        let poor = picked(&full, |at, _| at < 3);
+        let sound = bodies(&merged(&poor, &full).unwrap()).len();
+        let length = full.len();
+        for at in 0..length {
+            let mut forged = full.clone();
+            forged[at] ^= 1;
+            let Ok(updates) = updates_from_armored_or_binary(&forged) else {
+                continue;
+            };
+            let Some(update) = updates.first().filter(|u| u.is_about(&entity(&poor))) else {
+                continue;
+            };
+            if let Some(packets) = merge(&entity(&poor), update).unwrap() {
+                for packet in bodies(&packets) {
+                    // Unhashed parts of a signature are nobody's word; one with a changed
+                    // issuer is someone else's.
+                    let known = bodies(&full).contains(&packet);
+                    assert!(known || packet.0 == tag::SIGNATURE, "byte {at}");
+                }
+                assert!(bodies(&packets).len() <= sound + 1, "byte {at}");
+                assert_eq!(
+                    entity(&packets).usable_for_signing(NOW),
+                    entity(&poor).usable_for_signing(NOW)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_another_key_are_left_out() {
+        let mine = fixture("gpg/ed25519.pub");
+        for name in ["subkey", "uids", "revoked", "p256"] {
+            let foreign = fixture(&format!("gpg/{name}.pub"));
+            let head = picked(&mine, |at, _| at == 0);
+            let glued = [head, picked(&foreign, |at, _| at > 0)].concat();
+            let packets = merged(&mine, &glued);
+            // Certifications of others count only on user ids that are there.
+            assert_eq!(packets, None, "{name}");
+        }
+    }
+
+    #[test]
+    fn certifications_by_others_are_kept() {
+        let mine = fixture("gpg/ed25519.pub");
+        let other = entity(&fixture("gpg/p256.sec")).unlock(None).unwrap();
+        let primary = entity(&mine).primary_key().clone();
+        let id = bodies(&mine)[1].1;
+        let mut area = Vec::new();
+        write_subpacket(&mut area, 2, &1_795_000_000u32.to_be_bytes());
+        write_subpacket(&mut area, 16, &other.key_id().to_be_bytes());
+        let length = u32::try_from(id.len()).unwrap().to_be_bytes();
+        let prefix = [&[0xb4], &length[..]].concat();
+        let body = other
+            .sign(
+                kind::GENERIC,
+                HashAlgorithm::SHA256,
+                &area,
+                &[&primary.hash_prefix(), &primary.body, &prefix, id],
+            )
+            .unwrap();
+        let mut certified = picked(&mine, |at, _| at < 3);
+        packet::write(&mut certified, tag::SIGNATURE, &body);
+        let packets = merged(&mine, &certified).unwrap();
+        assert_eq!(bodies(&packets).len(), bodies(&mine).len() + 1);
+        assert_eq!(bodies(&packets)[3], (tag::SIGNATURE, body.as_slice()));
+        assert_eq!(merged(&packets, &certified), None);
+    }
+
+    #[test]
+    fn a_secret_key_keeps_its_secrets_and_gets_no_half_subkeys() {
+        let secret = fixture("gpg/subkey.sec");
+        let bare = picked(&secret, |at, _| at < 3);
+        assert!(merged(&bare, &fixture("gpg/subkey.pub")).is_none());
+        let revoked = fixture("gpg/revoked.sec");
+        let good = picked(&revoked, |at, _| at != 1);
+        let packets = merged(&good, &fixture("gpg/revoked.pub")).unwrap();
+        assert_eq!(bodies(&packets), bodies(&revoked));
+        // Nor does a public key get secret packets.
+        let public = picked(&fixture("gpg/subkey.pub"), |at, _| at < 3);
+        let packets = merged(&public, &secret).unwrap();
+        assert_eq!(bodies(&packets), bodies(&fixture("gpg/subkey.pub")));
+    }
+
+    #[test]
+    fn news_without_user_id_are_news() {
+        // keys.openpgp.org sends keys without user ids.
+        let revoked = fixture("gpg/revoked.pub");
+        let news = picked(&revoked, |at, _| at < 2);
+        assert!(update(&news).entity().is_err());
+        let good = picked(&revoked, |at, _| at != 1);
+        assert!(entity(&merged(&good, &news).unwrap()).is_revoked(NOW));
+    }
+
+    #[test]
+    fn files_without_news_are_named() {
+        let fail = |data: &[u8]| {
+            let result = updates_from_armored_or_binary(data);
+            result.err().unwrap().to_string()
+        };
+        assert_eq!(
+            fail(b"nothing here"),
+            "openpgp: invalid argument: no armored data found"
+        );
+        // A certification without its key.
+        let signature = picked(&fixture("gpg/ed25519.pub"), |at, _| at == 2);
+        let armored = encode_armor(ArmorKind::Public, &signature);
+        assert_eq!(
+            fail(armored.as_bytes()),
+            "openpgp: invalid data: first packet was not a public/private key"
+        );
+        assert!(updates_from_armored_or_binary(b"").unwrap().is_empty());
+    }
+}

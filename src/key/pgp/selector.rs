@@ -91,7 +91,15 @@ fn list(fingerprints: &[Fingerprint]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::pgp::tests::keyring;
+    use crate::key::pgp::{
+        KeyType, Keyring, Params, SigningKey, generate,
+        packet::{self, Packets, tag},
+        public::{PublicKey, public_part},
+        signature,
+        tests::keyring,
+    };
+    use sequoia_openpgp::types::HashAlgorithm;
+    use std::collections::HashMap;
 
     #[test]
     fn finds_a_key_by_every_way_to_name_it() {
@@ -141,26 +149,81 @@ mod tests {
         assert_eq!(found.err(), Some(NoSuchKey::NotFound));
     }
 
+    /// Two keys of one short id: one secret number, two creation times.
+    fn namesakes() -> Vec<Entity> {
+        let made = |created: u32| {
+            let params = Params {
+                name: "twin",
+                key_type: KeyType::Ed25519,
+                now: u64::from(created),
+                ..Params::default()
+            };
+            generate(&params).unwrap().secret_bytes
+        };
+        let file = made(0);
+        let packet = Packets::new(&file).next().unwrap().unwrap();
+        let (length, _) = public_part(packet.body).unwrap();
+        let at = |created: u32| {
+            let mut body = packet.body.to_vec();
+            body[1..5].copy_from_slice(&created.to_be_bytes());
+            body
+        };
+        let short_id = |created: u32| {
+            let body = &at(created)[..length];
+            let prefix = [0x99, 0, u8::try_from(length).unwrap()];
+            let digest = signature::digest(HashAlgorithm::SHA1, &[&prefix, body]).unwrap();
+            <[u8; 4]>::try_from(&digest[16..]).unwrap()
+        };
+        // By the birthday paradox about 2^16 tries.
+        let mut seen = HashMap::new();
+        let twins = (0..u32::MAX).find_map(|created| {
+            let first = seen.insert(short_id(created), created)?;
+            Some([first, created])
+        });
+        let mut file = Vec::new();
+        for created in twins.unwrap() {
+            let body = at(created);
+            let public = PublicKey::parse(&body).unwrap();
+            let key = SigningKey::unlock(&public, &body, None).unwrap();
+            let mut area = Vec::new();
+            signature::write_subpacket(&mut area, 2, &created.to_be_bytes());
+            signature::write_subpacket(&mut area, 16, &key.key_id().to_be_bytes());
+            let id = b"twin";
+            let certification = key
+                .sign(
+                    signature::kind::POSITIVE,
+                    HashAlgorithm::SHA256,
+                    &area,
+                    &[&public.hash_prefix(), &public.body, &[0xb4, 0, 0, 0, 4], id],
+                )
+                .unwrap();
+            packet::write(&mut file, tag::SECRET_KEY, &body);
+            packet::write(&mut file, tag::USER_ID, id);
+            packet::write(&mut file, tag::SIGNATURE, &certification);
+        }
+        Keyring::parse(&file).unwrap().into_entities()
+    }
+
     #[test]
-    fn short_ids_of_two_keys_are_told_apart_by_the_user() {
-        let id = |first: u8| {
-            let mut bytes = [0x11; 20];
-            bytes[0] = first;
-            Fingerprint::from_bytes(&bytes).unwrap()
-        };
-        let long = Selector::new("1111111111111111");
-        assert!(long.matches(&id(1)) && long.matches(&id(2)));
-        let full = Selector::new(&id(1).to_string());
-        assert!(full.matches(&id(1)) && !full.matches(&id(2)));
-        let error = NoSuchKey::Ambiguous {
-            text: "0x11111111".to_owned(),
-            candidates: vec![id(1), id(2)],
-        };
+    fn an_id_of_two_keys_names_both_of_them() {
+        let twins = namesakes();
+        let names: Vec<String> = twins.iter().map(|e| e.fingerprint().to_string()).collect();
+        assert_eq!(names.len(), 2);
+        let short = format!("0x{}", names[0][32..].to_lowercase());
+        let error = Selector::new(&short).find(&twins).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "0x11111111 stands for several keys: \
-             0111111111111111111111111111111111111111, 0211111111111111111111111111111111111111"
+            format!(
+                "{short} stands for several keys: {}, {}",
+                names[0], names[1]
+            )
         );
+        for (at, name) in names.iter().enumerate() {
+            for text in [&name[..], &name[24..]] {
+                let found = Selector::new(text).find(&twins);
+                assert_eq!(found.map(|(index, _)| index), Ok(at));
+            }
+        }
     }
 
     #[test]
