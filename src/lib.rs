@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! cli                        EDGE   flags -> request -> core -> ui
-//! ui disk                    EDGE   print and ask; open files
+//! ui disk net                EDGE   print and ask; open files; connect
 //! sign verify                STORY  what happens, in order
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
-//! sif        key             WHERE it lives    WHO signs
+//! sif        key    remote   WHERE it lives    WHO signs    WHERE keys are kept
 //! digest
 //! ```
 //!
@@ -19,7 +19,9 @@ pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod key;
+pub mod net;
 pub mod payload;
+pub mod remote;
 pub mod report;
 pub mod scope;
 pub mod sif;

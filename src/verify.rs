@@ -67,14 +67,7 @@ pub fn native(
 }
 
 fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result<Report, Error> {
-    let tasks = scope::tasks(image, &request.selection);
-    // An object without a group cannot be a task; the originals look for
-    // such objects in the whole image first.
-    let groupless = tasks == Err(scope::Error::InvalidGroup)
-        && !request.selection.groups.contains(&0)
-        && ungrouped(image).is_some();
-    let tasks = if groupless { Vec::new() } else { tasks? };
-    require_judgeable(image)?;
+    let tasks = judged_tasks(image, request)?;
     let mut report = Report::default();
     if let Some(object) = ungrouped(image) {
         report.refuse(Failure::UngroupedObject(object));
@@ -96,6 +89,41 @@ fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result
         }
     }
     Ok(report)
+}
+
+/// Ids of PGP keys that a judgement would stop for, or miss, with this material.
+///
+/// Nothing but signatures is read, so this is cheap on images of any size. Once the keys are
+/// found, others may be missing: without [`Request::examine_all`] those of the first signature
+/// that cannot be opened are told.
+///
+/// # Errors
+/// As [`native`].
+pub fn missing_keys(
+    image: &Image<'_>,
+    material: &KeyMaterial,
+    request: &Request,
+) -> Result<Vec<u64>, Error> {
+    let tasks = judged_tasks(image, request)?;
+    if ungrouped(image).is_some() && !request.examine_all {
+        return Ok(Vec::new());
+    }
+    let mut opener = Opener::new(image, material, request.now);
+    opener.plan(&tasks, request.examine_all);
+    Ok(opener.missing_keys)
+}
+
+/// What is to be judged, if the image can be.
+fn judged_tasks(image: &Image<'_>, request: &Request) -> Result<Vec<Task>, Error> {
+    let tasks = scope::tasks(image, &request.selection);
+    // An object without a group cannot be a task; the originals look for
+    // such objects in the whole image first.
+    let groupless = tasks == Err(scope::Error::InvalidGroup)
+        && !request.selection.groups.contains(&0)
+        && ungrouped(image).is_some();
+    let tasks = if groupless { Vec::new() } else { tasks? };
+    require_judgeable(image)?;
+    Ok(tasks)
 }
 
 /// Every fault but a cut signature object stops the judgement at once.

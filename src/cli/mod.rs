@@ -1,8 +1,14 @@
 //! EDGE: flags become a request, a request calls the core, the ui renders.
 
+mod endpoint;
 mod go;
 mod key;
+mod keyserver;
+mod login;
 mod passphrase;
+mod registry;
+mod remote;
+mod servers;
 mod sif;
 mod sign;
 mod usage;
@@ -68,6 +74,9 @@ enum Command {
     Sign(sign::Args),
     Verify(verify::Args),
     Key(key::Args),
+    Remote(remote::Args),
+    Keyserver(keyserver::Args),
+    Registry(registry::Args),
     Sif(sif::Args),
 }
 
@@ -159,6 +168,9 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Sign(args) => sign::run(ui, args),
         Command::Verify(args) => verify::run(ui, args),
         Command::Key(args) => key::run(ui, args),
+        Command::Remote(args) => remote::run(ui, args),
+        Command::Keyserver(args) => keyserver::run(ui, args),
+        Command::Registry(args) => registry::run(ui, args),
         Command::Sif(args) => sif::run(ui, args),
     }
 }
@@ -257,9 +269,14 @@ fn keyring_folder(flag: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| config_folder().join("sypgp"))
 }
 
-/// The administrator's folder: that of packages, else that of source builds.
+/// The keyring of all users.
 fn global_keyring() -> keyring::GlobalKeyring {
-    let folder = std::env::var_os("SIGSIF_SYSCONFDIR")
+    keyring::GlobalKeyring::new(&system_folder())
+}
+
+/// The administrator's folder: that of packages, else that of source builds.
+fn system_folder() -> PathBuf {
+    std::env::var_os("SIGSIF_SYSCONFDIR")
         .map(PathBuf::from)
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or_else(|| {
@@ -268,8 +285,7 @@ fn global_keyring() -> keyring::GlobalKeyring {
                 .into_iter()
                 .find(|folder| folder.is_dir())
                 .unwrap_or_else(|| PathBuf::from("/etc/singularity"))
-        });
-    keyring::GlobalKeyring::new(&folder)
+        })
 }
 
 /// Seconds since 1970 by the clock of the machine.

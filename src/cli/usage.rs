@@ -53,6 +53,20 @@ pub(super) fn exactly(
     Err(super::Error::Usage(failed(path, text, None)))
 }
 
+/// As [`exactly`], for a range.
+pub(super) fn between(
+    path: &[&str],
+    (least, most): (usize, usize),
+    given: &[OsString],
+) -> Result<(), super::Error> {
+    if (least..=most).contains(&given.len()) {
+        return Ok(());
+    }
+    let received = given.len();
+    let text = format!("accepts between {least} and {most} arg(s), received {received}");
+    Err(super::Error::Usage(failed(path, text, None)))
+}
+
 /// A failure of a command that tells its usage.
 pub(super) fn failed(path: &[&str], text: String, detail: Option<String>) -> Error {
     Error {
@@ -162,7 +176,9 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
                 usage(Some(text), Block::Usage)
             }
             None => usage(None, Block::Usage),
-            Some("sif" | "siftool") => usage(None, Block::Help),
+            Some("sif" | "siftool" | "remote" | "keyserver" | "registry") => {
+                usage(None, Block::Help)
+            }
             Some(_) => usage(Some("invalid command".to_owned()), Block::Usage),
         },
         _ => usage(Some(sentence(error)), Block::Options),
@@ -240,12 +256,14 @@ fn path_of(args: &[OsString]) -> Vec<String> {
     let root = command();
     let mut current = &root;
     let mut path = Vec::new();
-    for word in args.iter().skip(1).filter_map(|arg| OsStr::to_str(arg)) {
+    let mut words = args.iter().skip(1).filter_map(|arg| OsStr::to_str(arg));
+    while let Some(word) = words.next() {
         match current.find_subcommand(word) {
             Some(next) => {
                 path.push(word.to_owned());
                 current = next;
             }
+            None if matches!(word, "-c" | "--config") => drop(words.next()),
             None if word.starts_with('-') => {}
             None => break,
         }

@@ -1,5 +1,6 @@
 //! `verify`: judge the signatures of an image.
 
+use super::servers::{self, Purpose as ServersFor, tell_unauthorized, url_option};
 use super::sign::{KeyringError, parse_keyring, tell_deprecated};
 use super::{Cause, Error, go, passphrase, usage};
 use crate::disk::errno_text;
@@ -7,8 +8,12 @@ use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::key::pem::PublicKey;
+use crate::key::pgp::{Entity, Keyring};
+use crate::net::http::Client;
+use crate::net::keystore::{self, Server};
 use crate::report::{Failure, Origin, Report};
 use crate::scope::{Legacy, Selection};
+use crate::sif::Image;
 use crate::ui::{Ui, json, text};
 use crate::verify::{self, KeyMaterial, Request};
 use std::ffi::OsString;
@@ -20,8 +25,9 @@ const NO_KEY: &str = "failed to load key material: ";
 /// Verify digital signature(s) within an image
 ///
 /// Every signature of every object group must hold, made by a key of the
-/// global or the local keyring, or by the key of --key. The exit code is 0
-/// only then.
+/// global or the local keyring or of a key server, or by the key of --key.
+/// The exit code is 0 only then. A key server is asked only for keys that no
+/// keyring has, and never with --local.
 #[derive(clap::Args)]
 #[command(
     override_usage = "sigsif [global options...] verify [verify options...] <image path>",
@@ -31,6 +37,9 @@ const NO_KEY: &str = "failed to load key material: ";
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
+    /// specify the key server URL
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    url: Option<String>,
     /// verify objects with the specified group ID
     #[arg(short, long, value_name = "uint32", value_parser = go::uint32, allow_hyphen_values = true)]
     group_id: Option<u32>,
@@ -130,12 +139,13 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         now: u64::try_from(super::wall_clock()).unwrap_or_default(),
         threads: super::threads(),
     };
-    let outcome = judge(&path, &material, &request);
+    let remote = match (&material, local) {
+        (KeyMaterial::Keyrings(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
+        _ => None,
+    };
+    let outcome = judge(&path, material, &request, remote)?;
     render(ui, &path, format, &outcome)?;
     let report = outcome.map_err(|cause| cause.fatal(FAILED))?;
-    if !local && !report.missing_keys.is_empty() {
-        tell_missing(ui, &report);
-    }
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
             text: format!("{FAILED}integrity: {failure}"),
@@ -157,17 +167,115 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     }
 }
 
-fn judge(path: &Path, material: &KeyMaterial, request: &Request) -> Result<Report, Cause> {
-    let file = SifFile::open(path, Access::Read)?;
-    let image = file.image()?;
-    verify::native(&image, material, request).map_err(|error| match error {
+/// The outer error is about key servers and ends the command at once.
+fn judge(
+    path: &Path,
+    mut material: KeyMaterial,
+    request: &Request,
+    remote: Option<Remote<'_>>,
+) -> Result<Result<Report, Cause>, Error> {
+    let file = match SifFile::open(path, Access::Read) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let image = match file.image() {
+        Ok(image) => image,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    if let Some(remote) = remote {
+        remote.add_missing(&image, &mut material, request)?;
+    }
+    Ok(verify::native(&image, &material, request).map_err(cause))
+}
+
+fn cause(error: verify::Error) -> Cause {
+    match error {
         verify::Error::Image(inner) => Cause {
             text: format!("integrity: {inner}"),
             detail: inner.detail(),
         },
         other => Cause::plain(other),
-    })
+    }
 }
+
+/// The key servers, for keys that no keyring has.
+struct Remote<'a> {
+    ui: &'a Ui,
+    url: Option<String>,
+}
+
+impl<'a> Remote<'a> {
+    /// Connects to nothing; a bad `--url` is told before the image is opened.
+    fn new(ui: &'a Ui, url: Option<&str>) -> Result<Self, Error> {
+        let url = url_option(url);
+        if let Some(url) = &url {
+            keystore::parse_url(url).map_err(|e| Cause::plain(e).fatal(FAILED))?;
+        }
+        Ok(Self { ui, url })
+    }
+
+    /// Adds the keys that the judgement would stop for, as far as servers have them.
+    ///
+    /// They are used once and not stored.
+    fn add_missing(
+        &self,
+        image: &Image<'_>,
+        material: &mut KeyMaterial,
+        request: &Request,
+    ) -> Result<(), Error> {
+        let mut found: Vec<Entity> = Vec::new();
+        let mut asked = Vec::new();
+        let mut connection = None;
+        loop {
+            // What cannot be judged needs no keys; the judgement tells why.
+            let missing = verify::missing_keys(image, material, request).unwrap_or_default();
+            let Some(id) = missing.into_iter().find(|id| !asked.contains(id)) else {
+                return Ok(());
+            };
+            if asked.len() >= MAX_LOOKUPS {
+                self.ui.warning(format_args!(
+                    "{NO_MATERIAL}the image names more than {MAX_LOOKUPS} unknown keys"
+                ));
+                return Ok(());
+            }
+            asked.push(id);
+            let (client, servers) = match &connection {
+                Some(connection) => connection,
+                None => connection.insert(self.connect()?),
+            };
+            match keystore::find_signers(client, servers, id) {
+                Ok(keys) => found.extend(keys),
+                Err(error) => {
+                    if error.status() == Some(401) {
+                        tell_unauthorized(self.ui, None);
+                    }
+                    self.ui.warning(format_args!("{NO_MATERIAL}{error}"));
+                    continue;
+                }
+            }
+            if let KeyMaterial::Keyrings(keyrings) = material {
+                keyrings.retain(|(origin, _)| *origin != Origin::Remote);
+                let ring = Keyring::from_entities(found.iter().cloned());
+                keyrings.push((Origin::Remote, ring));
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<(Client, Vec<Server>), Error> {
+        let servers = servers::servers(self.ui, self.url.as_deref(), ServersFor::All);
+        let connected = servers.and_then(|servers| Ok((servers::client()?, servers)));
+        connected.map_err(|error| match error {
+            servers::Error::Url(error) => Cause::plain(error).fatal(FAILED),
+            servers::Error::Config(text) => Error::fatal(format!(
+                "error while getting keyserver client config: {text}"
+            )),
+        })
+    }
+}
+
+/// Keys that are looked up at most for one image; an attacker can name any number.
+const MAX_LOOKUPS: usize = 16;
+const NO_MATERIAL: &str = "failed to get key material: ";
 
 fn render(
     ui: &Ui,
@@ -198,18 +306,6 @@ fn render(
         Err(Error::Quiet(_)) => Ok(()),
         other => other,
     }
-}
-
-fn tell_missing(ui: &Ui, report: &Report) {
-    let ids: Vec<_> = report
-        .missing_keys
-        .iter()
-        .map(|id| format!("{id:016X}"))
-        .collect();
-    ui.info(format_args!(
-        "No key server was asked for key {}; add the signer's key with 'sigsif key import'",
-        ids.join(", ")
-    ));
 }
 
 /// What to do about a refusal whose sentence alone does not tell.

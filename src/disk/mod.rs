@@ -1,5 +1,7 @@
 //! EDGE: the only part that opens files.
 
+pub mod config;
+pub mod credential_helper;
 pub mod files;
 pub mod keyring;
 mod map;

@@ -3,6 +3,7 @@
 mod block;
 pub mod cosign;
 mod ecdsa;
+pub mod index;
 mod locked;
 pub mod pem;
 pub mod pgp;

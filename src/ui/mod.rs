@@ -3,6 +3,7 @@
 //! stdout is the result; stderr is the rest: lines with a level in front.
 
 pub mod json;
+pub mod listing;
 pub mod prompt;
 pub mod text;
 

@@ -64,6 +64,30 @@ impl Prompt for Console {
     }
 }
 
+/// Reads standard input to its end, without the end of its last line.
+///
+/// # Errors
+/// The system's refusal, or too much of it.
+pub fn read_all() -> io::Result<Zeroizing<String>> {
+    let room = usize::try_from(MAX_ANSWER).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
+    let mut input = io::stdin().lock().take(MAX_ANSWER.saturating_add(1));
+    input.read_to_end(&mut bytes)?;
+    if bytes.len() > room {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "answer is too long",
+        ));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    text(&bytes)
+}
+
 fn ask(text: &str, stream: Stream) -> io::Result<()> {
     match stream {
         Stream::Stdout => {

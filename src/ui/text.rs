@@ -1,6 +1,7 @@
 //! Renders listings and reports as the originals print them; decides nothing.
 
 use super::{Columns, escaped, one_line};
+use crate::key::index::{self, ListedKey};
 use crate::key::pgp::Entity;
 use crate::report::{ObjectSummary, Origin, PgpSigner, SignatureReport, Signer};
 use crate::sif::types::DataType;
@@ -225,6 +226,95 @@ pub fn key_choices(entities: &[Entity]) -> String {
         out.push_str("   --------\n");
     }
     out
+}
+
+/// The keys that a key server listed. Source: spec/cli.md 3.3.
+///
+/// Columns are as wide as they need to be for one key; the heading belongs to the first.
+///
+/// # Errors
+/// Only for the long form: a field that should be a number.
+pub fn listed_keys(keys: &[ListedKey], long: bool) -> Result<String, index::Error> {
+    let heading: &[&str] = if long {
+        &[
+            "FINGERPRINT",
+            "ALGORITHM",
+            "BITS",
+            "CREATION DATE",
+            "EXPIRATION DATE",
+            "STATUS",
+            "NAME/EMAIL",
+        ]
+    } else {
+        &["KEY ID", "BITS", "NAME/EMAIL"]
+    };
+    let mut rows = vec![heading.iter().map(ToString::to_string).collect()];
+    let mut out = String::new();
+    for (number, key) in keys.iter().enumerate() {
+        if number > 0 {
+            flush_rows(&mut out, &mut rows);
+            out.push('\n');
+        }
+        listed_key(&mut rows, key, long)?;
+    }
+    flush_rows(&mut out, &mut rows);
+    Ok(out)
+}
+
+fn listed_key(
+    rows: &mut Vec<Vec<String>>,
+    key: &ListedKey,
+    long: bool,
+) -> Result<(), index::Error> {
+    let date = |text: &str, time: Option<i64>| match time {
+        Some(time) => local(time),
+        None if text == "none" => text.to_owned(),
+        None => "[ultimate]".to_owned(),
+    };
+    let mut cells = if long {
+        vec![
+            one_line(&key.fingerprint),
+            key.algorithm_name()?.to_owned(),
+            one_line(&key.bits),
+            date(&key.created, key.created_at()?),
+            date(&key.expires, key.expires_at()?),
+            format!("[{}]", key.status()),
+        ]
+    } else {
+        vec![one_line(key.short_id()), one_line(&key.bits)]
+    };
+    let indent = vec![String::new(); cells.len()];
+    let mut users = key.user_ids.iter().map(|user| one_line(user));
+    cells.push(users.next().unwrap_or_default());
+    rows.push(cells);
+    rows.extend(users.map(|user| [indent.as_slice(), &[user]].concat()));
+    Ok(())
+}
+
+/// Writes rows in columns two blanks apart; the last column is not padded.
+fn flush_rows(out: &mut String, rows: &mut Vec<Vec<String>>) {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows.iter() {
+        for (at, cell) in row.iter().enumerate() {
+            let width = cell.chars().count();
+            match widths.get_mut(at) {
+                Some(known) => *known = width.max(*known),
+                None => widths.push(width),
+            }
+        }
+    }
+    for row in rows.drain(..) {
+        let last = row.len().saturating_sub(1);
+        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            if at == last {
+                out.push_str(cell);
+            } else {
+                let width = width.saturating_add(2);
+                let _ = write!(out, "{cell:<width$}");
+            }
+        }
+        out.push('\n');
+    }
 }
 
 fn user_text(user: &crate::key::pgp::UserId) -> String {

@@ -212,6 +212,18 @@ impl Entity {
         self.check(KeyRef::Primary, None, now)
     }
 
+    /// Whether the primary key or a sub-key has this 64-bit id.
+    pub fn has_key_id(&self, key_id: u64) -> bool {
+        self.keys().any(|(id, _)| id == key_id)
+    }
+
+    /// Whether the primary key or a sub-key has this fingerprint, in hexadecimal of any case.
+    pub fn has_fingerprint(&self, text: &str) -> bool {
+        self.keys()
+            .filter_map(|(_, key)| self.public_key(key))
+            .any(|key| key.fingerprint.to_string().eq_ignore_ascii_case(text))
+    }
+
     pub(crate) fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         Packets::new(&self.raw).filter_map(Result::ok)
     }
@@ -283,6 +295,28 @@ impl Entity {
             return Err(Unusable::SignatureExpired);
         }
         Ok(())
+    }
+
+    pub(super) fn primary_key(&self) -> &PublicKey {
+        &self.primary
+    }
+
+    /// The signature that carries the properties of a key.
+    pub(super) fn self_signature_of(&self, key: KeyRef) -> Option<&Signature> {
+        match key {
+            KeyRef::Primary => self.self_signature(),
+            KeyRef::Subkey(at) => self.subkeys.get(at).map(|subkey| &subkey.binding),
+        }
+    }
+
+    /// Whether a key or its primary key is revoked; user ids play no part.
+    pub(super) fn is_revoked_key(&self, key: KeyRef, now: u64) -> bool {
+        let subkey = match key {
+            KeyRef::Primary => None,
+            KeyRef::Subkey(at) => self.subkeys.get(at),
+        };
+        revoked(&self.revocations, now)
+            || subkey.is_some_and(|subkey| revoked(&subkey.revocations, now))
     }
 
     /// The signature that carries the primary key's properties.

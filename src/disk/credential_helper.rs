@@ -1,0 +1,84 @@
+//! The programs that keep registry passwords for Docker's command line.
+//!
+//! `docker-credential-<name> store|erase` reads its input from stdin.
+//! Source: spec/cli.md 6.2; docker/docker-credential-helpers.
+
+use super::errno_text;
+use crate::remote::Secret;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use zeroize::Zeroizing;
+
+/// Why a password is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that is no program's.
+    #[error("invalid credential helper name {0:?}")]
+    Name(String),
+    /// The program does not run.
+    #[error("docker-credential-{name}: {}", errno_text(source))]
+    Run {
+        /// The helper.
+        name: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The program refuses.
+    #[error("docker-credential-{name}: {text}")]
+    Refused {
+        /// The helper.
+        name: String,
+        /// What it says.
+        text: String,
+    },
+}
+
+/// Gives a login to a helper.
+///
+/// # Errors
+/// As [`Error`] says.
+pub fn store(name: &str, server: &str, user: &str, password: &Secret) -> Result<(), Error> {
+    let login = serde_json::json!({
+        "ServerURL": server,
+        "Username": user,
+        "Secret": password.expose(),
+    });
+    run(name, "store", &Zeroizing::new(login.to_string()))
+}
+
+/// Lets a helper forget a login.
+///
+/// # Errors
+/// As [`Error`] says.
+pub fn erase(name: &str, server: &str) -> Result<(), Error> {
+    run(name, "erase", server)
+}
+
+fn run(name: &str, action: &str, input: &str) -> Result<(), Error> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(Error::Name(name.to_owned()));
+    }
+    let fail = |source| Error::Run {
+        name: name.to_owned(),
+        source,
+    };
+    let mut child = Command::new(format!("docker-credential-{name}"))
+        .arg(action)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(fail)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read says why in its answer.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let answer = child.wait_with_output().map_err(fail)?;
+    if answer.status.success() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        name: name.to_owned(),
+        text: String::from_utf8_lossy(&answer.stdout).trim().to_owned(),
+    })
+}

@@ -1,0 +1,8 @@
+//! EDGE: the only part that connects.
+
+pub mod endpoint;
+pub mod http;
+pub mod keystore;
+pub mod registry;
+
+pub use url::Url;
