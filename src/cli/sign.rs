@@ -8,7 +8,7 @@ use crate::disk::sif_file::{Access, SifFile};
 use crate::disk::{errno_text, keyring};
 use crate::key;
 use crate::key::pem::PrivateKey;
-use crate::key::pgp::{Entity, Keyring, SecretState, SigningKey};
+use crate::key::pgp::{Entity, Keyring, SecretState, Selector, SigningKey};
 use crate::scope::{Legacy, Selection};
 use crate::sif::edit;
 use crate::sign::{self, NativeSigner};
@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// PGP private key to use (index from 'key list --secret')
     #[arg(short, long, value_name = "int", value_parser = go::int, allow_hyphen_values = true)]
     keyidx: Option<i64>,
+    /// PGP private key to use (fingerprint, or key id of 16 or 8 digits)
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    fingerprint: Option<String>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -73,6 +76,11 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         .key
         .clone()
         .or_else(|| super::env_value("SIGN_KEY").map(PathBuf::from));
+    if args.fingerprint.is_some() && (args.keyidx.is_some() || key.is_some()) {
+        let other = if key.is_some() { "--key" } else { "--keyidx" };
+        let text = format!("--fingerprint and {other} cannot be used together");
+        return Err(usage::bad_flags(&["sign"], &text));
+    }
     match &key {
         Some(key) => ui.info(format_args!(
             "Signing image with key material from '{}'",
@@ -208,7 +216,13 @@ fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<Signi
         };
         return Err(cause.fatal(FAILED));
     }
-    let entity = choose(keyring.entities(), args.keyidx, prompt).map_err(&fail)?;
+    let entity = match &args.fingerprint {
+        Some(text) => Selector::new(text)
+            .find(keyring.entities())
+            .map(|(_, entity)| entity)
+            .map_err(|error| fail(error.to_string()))?,
+        None => choose(keyring.entities(), args.keyidx, prompt).map_err(&fail)?,
+    };
     let now = u64::try_from(super::wall_clock()).unwrap_or_default();
     entity.usable_for_signing(now).map_err(|reason| {
         fail(format!(

@@ -78,10 +78,7 @@ fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// The system's refusal; then the old file is untouched.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let mut new = tempfile::Builder::new()
         .prefix(".sigsif-")
         .permissions(PermissionsExt::from_mode(mode))
@@ -93,6 +90,42 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     new.as_file().sync_all()?;
     new.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+/// Writes a file that a user named: at once if it is an ordinary file or new, else into what is
+/// there, a pipe for example. A symbolic link is followed.
+///
+/// The umask cuts `mode`.
+///
+/// # Errors
+/// The system's refusal; then an old file is untouched.
+pub fn write_named(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let target = match std::fs::metadata(path) {
+        Ok(data) if !data.is_file() => {
+            let mut file = OpenOptions::new().write(true).open(path)?;
+            return file.write_all(content);
+        }
+        Ok(_) => std::fs::canonicalize(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+            path.to_owned()
+        }
+        Err(error) => return Err(error),
+    };
+    let folder = folder_of(&target);
+    let mut new = tempfile::Builder::new()
+        .prefix(".sigsif-")
+        .permissions(PermissionsExt::from_mode(mode))
+        .tempfile_in(folder)?;
+    new.write_all(content)?;
+    new.as_file().sync_all()?;
+    new.persist(&target).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Holds an advisory lock until it is dropped.

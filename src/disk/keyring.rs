@@ -115,11 +115,45 @@ impl KeyringFolder {
     ///
     /// # Errors
     /// The system's refusal; then the file is unchanged.
-    pub fn append(&self, _lock: &Lock, which: Which, keys: &[u8]) -> Result<(), Error> {
+    pub fn append(&self, lock: &Lock, which: Which, keys: &[u8]) -> Result<(), Error> {
         let mut all = self.read(which)?;
         all.reserve_exact(keys.len());
         all.extend_from_slice(keys);
-        replace(&self.file(which), &all, 0o600)
+        self.replace(lock, which, &all)
+    }
+
+    /// Gives a file new content, in one step. The caller holds the lock.
+    ///
+    /// # Errors
+    /// The system's refusal; then the file is unchanged.
+    pub fn replace(&self, _lock: &Lock, which: Which, keys: &[u8]) -> Result<(), Error> {
+        replace(&self.file(which), keys, 0o600)
+    }
+
+    /// Stores the revocation certificate of a key beside the keyring; returns its path.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn store_revocation(
+        &self,
+        _lock: &Lock,
+        fingerprint: &str,
+        text: &str,
+    ) -> Result<PathBuf, Error> {
+        let folder = self.path.join("revocations");
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::System {
+                    what: "mkdir",
+                    path: folder,
+                    source,
+                });
+            }
+            _ => {}
+        }
+        let file = folder.join(format!("{fingerprint}.asc"));
+        replace(&file, text.as_bytes(), 0o600)?;
+        Ok(file)
     }
 
     fn prepare_folder(&self, purpose: Purpose, warnings: &mut Vec<String>) -> Result<(), Error> {
@@ -261,10 +295,18 @@ impl GlobalKeyring {
     ///
     /// # Errors
     /// The system's refusal; then the file is unchanged.
-    pub fn append(&self, _lock: &Lock, keys: &[u8]) -> Result<(), Error> {
+    pub fn append(&self, lock: &Lock, keys: &[u8]) -> Result<(), Error> {
         let mut all = self.read()?;
         all.extend_from_slice(keys);
-        replace(&self.path, &all, 0o644)
+        self.replace(lock, &all)
+    }
+
+    /// Gives the file new content, in one step. The caller holds the lock.
+    ///
+    /// # Errors
+    /// The system's refusal; then the file is unchanged.
+    pub fn replace(&self, _lock: &Lock, keys: &[u8]) -> Result<(), Error> {
+        replace(&self.path, keys, 0o644)
     }
 }
 

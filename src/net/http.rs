@@ -82,7 +82,7 @@ pub struct Request {
     pub method: Method,
     /// Where; user and password in it become basic authorization.
     pub url: Url,
-    /// More header fields.
+    /// More header fields; they are sent to every host that a redirect leads to, so no secrets.
     pub headers: Vec<(&'static str, String)>,
     /// Credential for the host of `url` and no other.
     pub authorization: Option<Authorization>,
@@ -655,7 +655,8 @@ fn explain_tls(error: &rustls::Error, url: &Url) -> Fault {
     };
     let host = url.host_str().unwrap_or_default();
     Fault::Certificate(match reason {
-        C::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        // Another authority of the same name fails by its signature.
+        C::UnknownIssuer | C::BadSignature => "certificate signed by unknown authority".to_owned(),
         C::Expired | C::NotValidYet => "certificate has expired or is not yet valid".to_owned(),
         C::ExpiredContext { time, not_after } => {
             validity(time.as_secs(), "after", not_after.as_secs())

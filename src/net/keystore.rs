@@ -5,7 +5,7 @@
 use super::Url;
 use super::http::{self, Authorization, Client, Request, Response};
 use crate::key::index::Index;
-use crate::key::pgp::{self, Entity, Fingerprint, Keyring, entities_from_armored_or_binary};
+use crate::key::pgp::{self, Entity, Fingerprint, entities_from_armored_or_binary};
 use serde::Deserialize;
 use url::form_urlencoded::Serializer;
 
@@ -227,8 +227,7 @@ pub fn find_signers(
         let other = entities.first().map(Entity::fingerprint);
         entities.retain(|entity| wanted.is(entity));
         if !entities.is_empty() {
-            let ring = Keyring::from_entities(entities);
-            return Ok(ring.into_entities());
+            return Ok(entities);
         }
         last = other.map_or(Error::NoKeys, Error::OtherKey);
     }
@@ -260,8 +259,8 @@ pub const MAX_PAGES: usize = 8;
 const PAGE_SIZE: &str = "256";
 /// Largest list, in bytes.
 const MAX_INDEX: u64 = 4 << 20;
-/// Largest key, in bytes: some carry very many certifications.
-const MAX_KEY: u64 = 32 << 20;
+/// Largest key, in bytes. Larger ones exist, flooded with certifications to do harm.
+const MAX_KEY: u64 = 4 << 20;
 
 fn fetch_entities(client: &Client, server: &Server, wanted: &Wanted) -> Result<Vec<Entity>, Error> {
     let body = fetch(client, server, wanted)?;

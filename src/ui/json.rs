@@ -1,6 +1,7 @@
 //! Renders reports as JSON with structs of its own, so that reports can change.
 
-use crate::key::index::ListedKey;
+use crate::key::index;
+use crate::key::pgp::{Entity, KeyInfo, SecretState};
 use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
 use serde::Serialize;
 
@@ -219,10 +220,99 @@ fn full_signer(signer: &Signer) -> FullSigner {
     }
 }
 
+/// A keyring (`key list --json`) as it stands at `now`, seconds since 1970.
+///
+/// The schema is in `docs/manual.md`.
+pub fn keys(file: &str, entities: &[Entity], now: u64) -> String {
+    let entry = |(index, entity): (usize, &Entity)| ListedEntity {
+        index,
+        user_ids: entity
+            .user_ids()
+            .map(|user| ListedUserId {
+                raw: user.raw.clone(),
+                name: user.name.clone(),
+                comment: user.comment.clone(),
+                email: user.email.clone(),
+            })
+            .collect(),
+        key: listed_key(entity.primary(), now),
+        subkeys: entity.subkeys().map(|key| listed_key(key, now)).collect(),
+    };
+    pretty(&Listing {
+        schema: "sigsif-keys-1",
+        keyring: file,
+        keys: entities.iter().enumerate().map(entry).collect(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing<'a> {
+    schema: &'static str,
+    keyring: &'a str,
+    keys: Vec<ListedEntity>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedEntity {
+    index: usize,
+    #[serde(flatten)]
+    key: ListedKey,
+    user_ids: Vec<ListedUserId>,
+    subkeys: Vec<ListedKey>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedUserId {
+    raw: String,
+    name: String,
+    comment: String,
+    email: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedKey {
+    fingerprint: String,
+    key_id: String,
+    algorithm: &'static str,
+    curve: Option<&'static str>,
+    bits: u16,
+    created: u64,
+    expires: Option<u64>,
+    expired: bool,
+    revoked: bool,
+    can_sign: bool,
+    secret: &'static str,
+}
+
+fn listed_key(key: KeyInfo<'_>, now: u64) -> ListedKey {
+    ListedKey {
+        fingerprint: key.fingerprint().to_string(),
+        key_id: format!("{:016X}", key.key_id()),
+        algorithm: key.algorithm(),
+        curve: key.curve(),
+        bits: key.bit_length(),
+        created: key.created(),
+        expires: key.expires(),
+        expired: key.is_expired(now),
+        revoked: key.is_revoked(now),
+        can_sign: key.usable_for_signing(now).is_ok(),
+        secret: match key.secret_state() {
+            SecretState::None => "none",
+            SecretState::Clear => "clear",
+            SecretState::Encrypted => "encrypted",
+            SecretState::Stub => "stub",
+        },
+    }
+}
+
 /// The keys that a key server listed (`key search --json`).
 ///
 /// Fields that are no numbers are left out.
-pub fn listed_keys(keys: &[ListedKey]) -> String {
+pub fn listed_keys(keys: &[index::ListedKey]) -> String {
     let found: Vec<_> = keys
         .iter()
         .map(|key| FoundKey {

@@ -1,13 +1,15 @@
 //! `key import`: add keys from a file.
 
-use super::{failed, open_folder};
+use super::{Ring, failed, open_folder, sentence};
 use crate::cli::passphrase::{self, Source};
-use crate::cli::sign::{KeyringError, parse_keyring};
-use crate::cli::{self, Error, usage};
+use crate::cli::{self, Error, go, usage};
 use crate::disk::errno_text;
-use crate::disk::files::{self, MAX_KEYRING};
+use crate::disk::files::{self, Lock, MAX_KEYRING};
 use crate::disk::keyring::{GlobalKeyring, KeyringFolder, Purpose, Which};
-use crate::key::pgp::{Entity, Keyring, SecretState, entities_from_armored_or_binary, reprotect};
+use crate::key::pgp::{
+    self, Entity, Fingerprint, SecretState, Update, entities_from_armored_or_binary, reprotect,
+    updates_from_armored_or_binary,
+};
 use crate::ui::Ui;
 use crate::ui::prompt::{Console, Prompt, Stream};
 use std::ffi::OsString;
@@ -29,6 +31,9 @@ pub(super) struct Args {
     /// set a new password to the private key
     #[arg(long)]
     new_password: bool,
+    /// add what is new to keys that are already there; also take bare revocations
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    merge: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -52,52 +57,153 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
         let verb = if path.is_dir() { "read" } else { "open" };
         named(format!("{verb} {}: {}", path.display(), errno_text(&error)))
     })?;
-    let entities = entities_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
-    let target = if args.global {
-        Target::Global(cli::global_keyring())
-    } else {
-        Target::Local(open_folder(ui, args.keysdir.clone(), Purpose::Write)?)
-    };
+    let target = || Target::open(ui, args.global, args.keysdir.clone(), Purpose::Write);
     let mut prompt = Console;
+    if args.merge.unwrap_or(false) {
+        let updates = updates_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
+        let target = target()?;
+        for update in &updates {
+            import_update(ui, args, update, &target, &named, &mut prompt)?;
+        }
+        return Ok(());
+    }
+    let entities = entities_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
+    let target = target()?;
     for entity in &entities {
         if entity.has_secret() {
-            let Target::Local(folder) = &target else {
-                return Err("global keyring doesn't contain private keys".to_owned());
-            };
-            import_secret(ui, args, entity, folder, &mut prompt)?;
-            tell_added(entity, "private")?;
+            import_secret(ui, args, entity, target.secret()?, &mut prompt)?;
+            tell(entity.fingerprint(), ADDED, "private")?;
         }
-        import_public(ui, entity, &target)?;
-        tell_added(entity, "public")?;
+        import_public(ui, entity, target.public())?;
+        tell(entity.fingerprint(), ADDED, "public")?;
     }
     Ok(())
 }
 
-enum Target {
+/// Adds a key, or what is new about a known one.
+fn import_update(
+    ui: &Ui,
+    args: &Args,
+    update: &Update,
+    target: &Target,
+    named: &dyn Fn(String) -> String,
+    prompt: &mut dyn Prompt,
+) -> Result<(), String> {
+    let with_secret = update.entity().ok().filter(|entity| entity.has_secret());
+    let mut told = false;
+    if let Some(entity) = with_secret {
+        let ring = target.secret()?;
+        if ring.load(ui)?.position(&entity.fingerprint()).is_none() {
+            import_secret(ui, args, entity, ring, prompt)?;
+            tell(entity.fingerprint(), ADDED, "private")?;
+            told = true;
+        }
+    }
+    let lock = target.public().lock()?;
+    let mut known = false;
+    if let Target::Local(folder) = target {
+        let ring = Ring::Local(folder, Which::Secret);
+        let merged = merge_into(ui, &lock, ring, update)?;
+        known = merged.is_some();
+        match merged {
+            Some((fingerprint, true)) => tell(fingerprint, MERGED, "private")?,
+            Some((fingerprint, false)) if with_secret.is_some() && !told => {
+                tell(fingerprint, UNCHANGED, "private")?;
+            }
+            _ => {}
+        }
+    }
+    match (
+        merge_into(ui, &lock, target.public(), update)?,
+        update.entity(),
+    ) {
+        (Some((fingerprint, true)), _) => tell(fingerprint, MERGED, "public"),
+        (Some((fingerprint, false)), _) => tell(fingerprint, UNCHANGED, "public"),
+        (None, Ok(entity)) => {
+            target.public().append(&lock, &entity.public_bytes())?;
+            tell(entity.fingerprint(), ADDED, "public")
+        }
+        (None, Err(_)) if known => Ok(()),
+        (None, Err(reason)) => Err(match update.revoked_key_id() {
+            Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
+            None => named(reason.to_string()),
+        }),
+    }
+}
+
+/// Adds to a key of a ring what an update brings. The caller holds the lock.
+///
+/// Returns the key and whether it changed, or nothing if the ring does not have it.
+///
+/// # Errors
+/// The sentence to tell.
+pub(super) fn merge_into(
+    ui: &Ui,
+    lock: &Lock,
+    ring: Ring<'_>,
+    update: &Update,
+) -> Result<Option<(Fingerprint, bool)>, String> {
+    let keyring = ring.load(ui)?;
+    let mut entities = keyring.entities().iter().enumerate();
+    let Some((index, stored)) = entities.find(|(_, stored)| update.is_about(stored)) else {
+        return Ok(None);
+    };
+    let merged = pgp::merge(stored, update).map_err(|error| error.to_string())?;
+    if let Some(packets) = &merged {
+        ring.replace(ui, lock, &keyring.with(index, packets))?;
+    }
+    Ok(Some((stored.fingerprint(), merged.is_some())))
+}
+
+/// The keyring that a command is about.
+pub(super) enum Target {
     Local(KeyringFolder),
     Global(GlobalKeyring),
+}
+
+impl Target {
+    /// The administrator's keyring, or the user's in its folder.
+    pub(super) fn open(
+        ui: &Ui,
+        global: bool,
+        keysdir: Option<PathBuf>,
+        purpose: Purpose,
+    ) -> Result<Self, String> {
+        Ok(if global {
+            Self::Global(cli::global_keyring())
+        } else {
+            Self::Local(open_folder(ui, keysdir, purpose)?)
+        })
+    }
+
+    pub(super) fn public(&self) -> Ring<'_> {
+        match self {
+            Self::Local(folder) => Ring::Local(folder, Which::Public),
+            Self::Global(global) => Ring::Global(global),
+        }
+    }
+
+    fn secret(&self) -> Result<Ring<'_>, String> {
+        match self {
+            Self::Local(folder) => Ok(Ring::Local(folder, Which::Secret)),
+            Self::Global(_) => Err("global keyring doesn't contain private keys".to_owned()),
+        }
+    }
 }
 
 fn import_secret(
     ui: &Ui,
     args: &Args,
     entity: &Entity,
-    folder: &KeyringFolder,
+    ring: Ring<'_>,
     prompt: &mut dyn Prompt,
 ) -> Result<(), String> {
-    let file = folder.file(Which::Secret);
-    let require_new = || {
-        let bytes = folder.read(Which::Secret).map_err(|e| e.to_string())?;
-        require_absent(ui, &bytes, &file, entity)
-    };
     // Before the questions, and again under the lock.
-    require_new()?;
+    require_absent(ui, ring, entity)?;
     let bytes = protected(ui, args, entity, prompt)?;
-    let lock = folder.lock().map_err(|e| e.to_string())?;
-    require_new()?;
-    folder
-        .append(&lock, Which::Secret, &bytes)
-        .map_err(|e| e.to_string())
+    let lock = ring.lock()?;
+    require_absent(ui, ring, entity)?;
+    ring.append(&lock, &bytes)
 }
 
 /// The secret key as it will be stored: every secret part under one passphrase.
@@ -141,44 +247,29 @@ fn protected(
     }
 }
 
-fn import_public(ui: &Ui, entity: &Entity, target: &Target) -> Result<(), String> {
-    let text = |error: crate::disk::keyring::Error| error.to_string();
-    let keys = entity.public_bytes();
-    match target {
-        Target::Local(folder) => {
-            let lock = folder.lock().map_err(text)?;
-            let bytes = folder.read(Which::Public).map_err(text)?;
-            require_absent(ui, &bytes, &folder.file(Which::Public), entity)?;
-            folder.append(&lock, Which::Public, &keys).map_err(text)
-        }
-        Target::Global(global) => {
-            let lock = global.lock().map_err(text)?;
-            let bytes = global.read().map_err(text)?;
-            require_absent(ui, &bytes, global.file(), entity)?;
-            global.append(&lock, &keys).map_err(text)
-        }
-    }
+fn import_public(ui: &Ui, entity: &Entity, ring: Ring<'_>) -> Result<(), String> {
+    let lock = ring.lock()?;
+    require_absent(ui, ring, entity)?;
+    ring.append(&lock, &entity.public_bytes())
 }
 
-fn require_absent(ui: &Ui, bytes: &[u8], file: &Path, entity: &Entity) -> Result<(), String> {
-    let keyring: Keyring =
-        parse_keyring(ui, bytes, file).map_err(|error: KeyringError| error.to_string())?;
+fn require_absent(ui: &Ui, ring: Ring<'_>, entity: &Entity) -> Result<(), String> {
     let fingerprint = entity.fingerprint();
-    if keyring.position(&fingerprint).is_some() {
-        return Err(format!(
+    match ring.load(ui)?.position(&fingerprint) {
+        None => Ok(()),
+        Some(_) => Err(format!(
             "the key with fingerprint {fingerprint} already belongs to the keyring"
-        ));
+        )),
     }
-    Ok(())
 }
 
-fn tell_added(entity: &Entity, kind: &str) -> Result<(), String> {
+const ADDED: &str = "successfully added to";
+const MERGED: &str = "merged into";
+const UNCHANGED: &str = "unchanged in";
+
+fn tell(fingerprint: Fingerprint, what: &str, kind: &str) -> Result<(), String> {
     cli::print(format!(
-        "Key with fingerprint {} successfully added to the {kind} keyring\n",
-        entity.fingerprint()
+        "Key with fingerprint {fingerprint} {what} the {kind} keyring\n"
     ))
-    .map_err(|error| match error {
-        Error::Fatal { text, .. } => text,
-        _ => "write /dev/stdout: broken pipe".to_owned(),
-    })
+    .map_err(sentence)
 }

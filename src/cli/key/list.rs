@@ -4,7 +4,7 @@ use super::open_folder;
 use crate::cli::sign::parse_keyring;
 use crate::cli::{self, Error, go, usage};
 use crate::disk::keyring::{Purpose, Which};
-use crate::ui::{Ui, text};
+use crate::ui::{Ui, json, text};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// manage global public keys
     #[arg(short, long)]
     global: bool,
+    /// print JSON: every key with its state and its sub-keys
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    json: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -41,7 +44,11 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
             "While listing keys: could not list {kind} keys: {text}"
         ))
     };
-    let heading = |path: &Path| cli::print(format!("{kind} key listing ({}):\n\n", path.display()));
+    let as_json = args.json.unwrap_or(false);
+    let heading = |path: &Path| match as_json {
+        true => Ok(()),
+        false => cli::print(format!("{kind} key listing ({}):\n\n", path.display())),
+    };
     let (bytes, path) = if args.global {
         let global = cli::global_keyring();
         if secret {
@@ -65,5 +72,10 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         (bytes, folder.file(which))
     };
     let keyring = parse_keyring(ui, &bytes, &path).map_err(|e| fail(&e))?;
-    cli::print(text::keys(keyring.entities()))
+    let entities = keyring.entities();
+    if as_json {
+        let now = u64::try_from(cli::wall_clock()).unwrap_or_default();
+        return cli::print(json::keys(&path.to_string_lossy(), entities, now));
+    }
+    cli::print(text::keys(entities))
 }

@@ -1,12 +1,19 @@
 //! `key`: OpenPGP keys of the local and the global keyring.
 
+mod expiry;
+mod export;
 mod import;
 mod list;
 mod newpair;
 mod remote;
+mod remove;
+mod revoke;
 
 use super::Error;
-use crate::disk::keyring::{KeyringFolder, Purpose};
+use super::sign::parse_keyring;
+use crate::disk::files::Lock;
+use crate::disk::keyring::{GlobalKeyring, KeyringFolder, Purpose, Which};
+use crate::key::pgp::Keyring;
 use crate::ui::Ui;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -30,9 +37,13 @@ enum Command {
     Newpair(newpair::Args),
     List(list::Args),
     Import(import::Args),
+    Export(export::Args),
+    Remove(remove::Args),
+    Revoke(revoke::Args),
     Search(remote::SearchArgs),
     Pull(remote::PullArgs),
     Push(remote::PushArgs),
+    Refresh(remote::RefreshArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -40,9 +51,66 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Newpair(args) => newpair::run(ui, &args),
         Command::List(args) => list::run(ui, &args),
         Command::Import(args) => import::run(ui, &args),
+        Command::Export(args) => export::run(ui, &args),
+        Command::Remove(args) => remove::run(ui, &args),
+        Command::Revoke(args) => revoke::run(ui, &args),
         Command::Search(args) => remote::search(ui, &args),
         Command::Pull(args) => remote::pull(ui, &args),
         Command::Push(args) => remote::push(ui, &args),
+        Command::Refresh(args) => remote::refresh(ui, &args),
+    }
+}
+
+/// One keyring file.
+#[derive(Clone, Copy)]
+enum Ring<'a> {
+    Local(&'a KeyringFolder, Which),
+    Global(&'a GlobalKeyring),
+}
+
+impl Ring<'_> {
+    fn file(&self) -> PathBuf {
+        match self {
+            Self::Local(folder, which) => folder.file(*which),
+            Self::Global(global) => global.file().to_owned(),
+        }
+    }
+
+    fn load(&self, ui: &Ui) -> Result<Keyring, String> {
+        let bytes = match self {
+            Self::Local(folder, which) => folder.read(*which),
+            Self::Global(global) => global.read(),
+        };
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        parse_keyring(ui, &bytes, &self.file()).map_err(|error| error.to_string())
+    }
+
+    fn lock(&self) -> Result<Lock, String> {
+        match self {
+            Self::Local(folder, _) => folder.lock(),
+            Self::Global(global) => global.lock(),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    fn append(&self, lock: &Lock, keys: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Local(folder, which) => folder.append(lock, *which, keys),
+            Self::Global(global) => global.append(lock, keys),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    fn replace(&self, ui: &Ui, lock: &Lock, content: &[u8]) -> Result<(), String> {
+        let (kind, replaced) = match self {
+            Self::Local(folder, which) => ("local", folder.replace(lock, *which, content)),
+            Self::Global(global) => ("global", global.replace(lock, content)),
+        };
+        ui.verbose(format_args!(
+            "Updating {kind} keyring: {}",
+            self.file().display()
+        ));
+        replaced.map_err(|error| error.to_string())
     }
 }
 
@@ -53,6 +121,14 @@ fn open_folder(ui: &Ui, flag: Option<PathBuf>, purpose: Purpose) -> Result<Keyri
         ui.warning(warning);
     }
     folder.map_err(|error| error.to_string())
+}
+
+/// The sentence of an error, for commands that put their own words in front.
+fn sentence(error: Error) -> String {
+    match error {
+        Error::Fatal { text, .. } | Error::Failed { text, .. } => text,
+        _ => "write /dev/stdout: broken pipe".to_owned(),
+    }
 }
 
 fn failed(text: String) -> Error {

@@ -1,11 +1,12 @@
 //! `key newpair`: make a key pair.
 
-use super::{failed, open_folder, remote};
+use super::expiry::{self, Expiry};
+use super::{failed, open_folder, remote, sentence};
 use crate::cli::passphrase::{self, Secret, Source};
 use crate::cli::{self, Error, go, usage};
 use crate::disk::errno_text;
 use crate::disk::keyring::{Purpose, Which};
-use crate::key::pgp::{Entity, Keyring, Params, generate};
+use crate::key::pgp::{Entity, KeyType, Keyring, Params, generate};
 use crate::ui::prompt::{Console, Prompt};
 use crate::ui::{self, Ui};
 use std::ffi::OsString;
@@ -15,8 +16,9 @@ use zeroize::Zeroizing;
 
 /// Create a new PGP key-pair
 ///
-/// Makes an RSA key that signs and an RSA sub-key that encrypts, and stores
-/// them in the local keyring. What no flag gives is asked for.
+/// Makes a key that signs and a sub-key that encrypts, and stores them in the
+/// local keyring, with a revocation certificate beside it. What no flag gives
+/// is asked for.
 #[derive(clap::Args)]
 #[command(
     override_usage = "sigsif [global options...] key [key options...] newpair [newpair options...]"
@@ -37,6 +39,12 @@ pub(super) struct Args {
     /// specify key bit length (default 4096)
     #[arg(short, long, value_name = "int", value_parser = go::int, allow_hyphen_values = true)]
     bit_length: Option<i64>,
+    /// kind of key: rsa2048, rsa3072, rsa4096 or ed25519 (default rsa4096)
+    #[arg(long = "type", value_name = "string", value_parser = key_type)]
+    key_type: Option<KeyType>,
+    /// when the key expires: a time from now (90d, 12w, 6m, 1y), a date, or never (default never)
+    #[arg(long, value_name = "string", value_parser = expiry::parse, allow_hyphen_values = true)]
+    expires: Option<Expiry>,
     /// push the newly created key to a key server
     #[arg(short = 'U', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     push: Option<bool>,
@@ -51,12 +59,19 @@ pub(super) struct Args {
 
 pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     usage::exactly(&["key", "newpair"], 0, &args.args)?;
+    if args.key_type.is_some() && args.bit_length.is_some() {
+        return Err(usage::bad_flags(
+            &["key", "newpair"],
+            "--type and --bit-length cannot be used together",
+        ));
+    }
     let mut prompt = Console;
     let asked = ask_for_pair(ui, args, &mut prompt);
     let (name, email, comment, passphrase, push) =
         asked.map_err(|text| failed(format!("could not collect user input: {text}")))?;
     cli::print("Generating Entity and OpenPGP Key Pair... ")?;
-    let made = match make_pair(ui, args, &name, &email, &comment, &passphrase) {
+    let made = make_pair(ui, args, &name, &email, &comment, &passphrase);
+    let (certificate, made) = match made {
         Ok(made) => made,
         Err(text) => {
             cli::print("\n")?;
@@ -64,6 +79,10 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         }
     };
     cli::print("done\n")?;
+    ui.info(format_args!(
+        "Revocation certificate stored in {}",
+        certificate.display()
+    ));
     if !push {
         return cli::print("NOT pushing newly created key to keystore\n");
     }
@@ -76,6 +95,16 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
             "Failed to push newly created key to keystore: {}\n",
             ui::one_line(&text)
         )),
+    }
+}
+
+fn key_type(text: &str) -> Result<KeyType, String> {
+    match text {
+        "rsa2048" => Ok(KeyType::Rsa(2048)),
+        "rsa3072" => Ok(KeyType::Rsa(3072)),
+        "rsa4096" => Ok(KeyType::Rsa(4096)),
+        "ed25519" => Ok(KeyType::Ed25519),
+        _ => Err("must be rsa2048, rsa3072, rsa4096 or ed25519".to_owned()),
     }
 }
 
@@ -122,6 +151,7 @@ fn ask_to_push(prompt: &mut dyn Prompt) -> Result<bool, String> {
     }
 }
 
+/// Makes and stores the pair; returns the path of the revocation certificate and the public key.
 fn make_pair(
     ui: &Ui,
     args: &Args,
@@ -129,24 +159,32 @@ fn make_pair(
     email: &str,
     comment: &str,
     passphrase: &Secret,
-) -> Result<Entity, String> {
+) -> Result<(PathBuf, Entity), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     // A keyring that cannot be used is found before the long work.
     let folder = open_folder(ui, args.keysdir.clone(), Purpose::Write)?;
-    let now = cli::signing_time().map_err(|error| match error {
-        Error::Fatal { text, .. } => text,
-        _ => String::new(),
-    })?;
+    let now = cli::signing_time().map_err(sentence)?;
+    let lifetime = args.expires.unwrap_or(Expiry::Never).lifetime(now)?;
     let pair = generate(&Params {
         name,
         comment,
         email,
-        bits: args.bit_length.unwrap_or(4096),
+        key_type: args
+            .key_type
+            .unwrap_or(KeyType::Rsa(args.bit_length.unwrap_or(4096))),
+        lifetime,
         passphrase: (!passphrase.is_empty()).then_some(passphrase.as_slice()),
         now: u64::try_from(now).unwrap_or_default(),
     })
     .map_err(|e| text(&e))?;
     let lock = folder.lock().map_err(|e| text(&e))?;
+    let certificate = folder
+        .store_revocation(
+            &lock,
+            &pair.fingerprint.to_string(),
+            &pair.revocation_certificate,
+        )
+        .map_err(|e| text(&e))?;
     // Public first: a crash in between leaves a key that can be removed, not
     // a secret that nobody can verify.
     folder
@@ -155,5 +193,6 @@ fn make_pair(
         .map_err(|e| text(&e))?;
     let made = Keyring::parse(&pair.public_bytes).map_err(|e| text(&e))?;
     let made = made.into_entities().into_iter().next();
-    made.ok_or_else(|| "the new key cannot be read".to_owned())
+    made.map(|made| (certificate, made))
+        .ok_or_else(|| "the new key cannot be read".to_owned())
 }

@@ -1,11 +1,13 @@
-//! `key search`, `key pull`, `key push`: keys of a key server.
+//! `key search`, `pull`, `push`, `refresh`: keys of a key server.
 
-use super::{failed, open_folder};
+use super::import::{Target, merge_into};
+use super::{Ring, failed};
 use crate::cli::servers::{self, client, servers, tell_unauthorized, url_option};
-use crate::cli::sign::parse_keyring;
 use crate::cli::{self, Error, usage};
 use crate::disk::keyring::{Purpose, Which};
-use crate::key::pgp::{Entity, Fingerprint, Keyring};
+use crate::key::pgp::{
+    ArmorKind, Entity, Fingerprint, Keyring, Selector, encode_armor, updates_from_armored_or_binary,
+};
 use crate::net::http::Client;
 use crate::net::keystore::{self, Server, Wanted};
 use crate::ui::{Ui, json, text};
@@ -83,6 +85,30 @@ pub(super) struct PushArgs {
     args: Vec<OsString>,
 }
 
+/// Ask a key server for news about known keys
+///
+/// Adds new user ids, sub-keys, expiry times and revocations to public keys
+/// of the keyring: to all of them, or to those that are named. The server
+/// learns which keys are in the keyring.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "sigsif [global options...] key [key options...] refresh [refresh options...] [fingerprint...]"
+)]
+pub(super) struct RefreshArgs {
+    /// specify the key server URL
+    #[arg(short, long, value_name = "string", allow_hyphen_values = true)]
+    url: Option<String>,
+    /// refresh keys of the global keyring
+    #[arg(short, long)]
+    global: bool,
+    /// path of the local keyring folder
+    #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
+    keysdir: Option<PathBuf>,
+    /// fingerprint, or its last 16 or 8 digits
+    #[arg(value_name = "fingerprint")]
+    args: Vec<String>,
+}
+
 pub(super) fn search(ui: &Ui, args: &SearchArgs) -> Result<(), Error> {
     usage::exactly(&["key", "search"], 1, &args.args)?;
     let fail = |text: String| failed(format!("search failed: {text}"));
@@ -136,7 +162,9 @@ pub(super) fn push(ui: &Ui, args: &PushArgs) -> Result<(), Error> {
     usage::exactly(&["key", "push"], 1, &args.args)?;
     let fail = |text: String| failed(format!("push failed: {text}"));
     let typed = first(&args.args);
-    let keyring = public_keyring(ui, args.global, args.keysdir.clone()).map_err(fail)?;
+    let keyring = Target::open(ui, args.global, args.keysdir.clone(), Purpose::Read)
+        .and_then(|target| target.public().load(ui))
+        .map_err(fail)?;
     let entity = push_choice(&keyring, &typed).map_err(fail)?;
     let (client, server) =
         connect(ui, args.url.as_deref()).map_err(|error| error.unless_url(&fail))?;
@@ -144,6 +172,108 @@ pub(super) fn push(ui: &Ui, args: &PushArgs) -> Result<(), Error> {
     cli::print(format!(
         "public key `{typed}' pushed to server successfully\n"
     ))
+}
+
+pub(super) fn refresh(ui: &Ui, args: &RefreshArgs) -> Result<(), Error> {
+    let fail = |text: String| failed(format!("refresh failed: {text}"));
+    let target =
+        Target::open(ui, args.global, args.keysdir.clone(), Purpose::Write).map_err(fail)?;
+    let keyring = target.public().load(ui).map_err(fail)?;
+    let chosen = refresh_choice(&keyring, &args.args).map_err(fail)?;
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let (client, server) =
+        connect(ui, args.url.as_deref()).map_err(|error| error.unless_url(&fail))?;
+    let mut useless = 0_usize;
+    for fingerprint in &chosen {
+        let wanted = Wanted::Fingerprint(*fingerprint);
+        let told = match keystore::fetch(&client, &server, &wanted) {
+            Ok(answer) => match refresh_one(ui, &target, fingerprint, &answer) {
+                Ok(told) => told,
+                Err(Useless(text)) => {
+                    ui.warning(format_args!("key {fingerprint}: {text}"));
+                    useless = useless.saturating_add(1);
+                    continue;
+                }
+            },
+            Err(error) if error.status() == Some(404) => "not found on the key server",
+            // The next request would end no better.
+            Err(error) => return Err(fail(get_text(ui, &error))),
+        };
+        cli::print(format!("Key with fingerprint {fingerprint} {told}\n"))?;
+    }
+    match useless {
+        0 => Ok(()),
+        number => Err(fail(format!(
+            "no useful answer for {number} of {} keys",
+            chosen.len()
+        ))),
+    }
+}
+
+/// Why an answer changed nothing.
+struct Useless(String);
+
+impl From<String> for Useless {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+fn refresh_choice(keyring: &Keyring, named: &[String]) -> Result<Vec<Fingerprint>, String> {
+    let mut chosen = Vec::new();
+    let mut choose = |fingerprint| {
+        if !chosen.contains(&fingerprint) {
+            chosen.push(fingerprint);
+        }
+    };
+    if named.is_empty() {
+        keyring
+            .entities()
+            .iter()
+            .for_each(|entity| choose(entity.fingerprint()));
+    }
+    for text in named {
+        let (_, entity) = Selector::new(text)
+            .find(keyring.entities())
+            .map_err(|error| format!("{text}: {error}"))?;
+        choose(entity.fingerprint());
+    }
+    Ok(chosen)
+}
+
+/// Merges what an answer says about a key into the keyrings; other keys in it do not count.
+fn refresh_one(
+    ui: &Ui,
+    target: &Target,
+    fingerprint: &Fingerprint,
+    answer: &[u8],
+) -> Result<&'static str, Useless> {
+    let updates = updates_from_armored_or_binary(answer).map_err(|e| Useless(e.to_string()))?;
+    let about = updates
+        .iter()
+        .filter(|update| update.fingerprint().as_ref() == Some(fingerprint));
+    let mut found = false;
+    let mut changed = false;
+    for update in about {
+        found = true;
+        let lock = target.public().lock()?;
+        // A revocation must also stop the secret key from signing.
+        let secret = match target {
+            Target::Local(folder) => Some(Ring::Local(folder, Which::Secret)),
+            Target::Global(_) => None,
+        };
+        for ring in secret.into_iter().chain([target.public()]) {
+            let merged = merge_into(ui, &lock, ring, update)?;
+            changed |= merged.is_some_and(|(_, changed)| changed);
+        }
+    }
+    match (found, changed) {
+        (false, _) => Err(Useless("the key server did not send this key".to_owned())),
+        (true, true) => Ok("changed"),
+        (true, false) => Ok("unchanged"),
+    }
 }
 
 /// Why there is no server to ask.
@@ -187,7 +317,7 @@ pub(super) fn send(
     entity: &Entity,
     typed: &str,
 ) -> Result<(), String> {
-    let armored = armored(&entity.public_bytes());
+    let armored = encode_armor(ArmorKind::Public, &entity.public_bytes());
     match keystore::add(client, server, &armored) {
         Ok(answer) if answer.trim().is_empty() => Ok(()),
         Ok(answer) => {
@@ -253,44 +383,14 @@ fn pull_wanted(text: &str) -> Result<Wanted, String> {
 
 /// Adds a key unless it is there; tells whether it was added, and where.
 fn store(ui: &Ui, args: &PullArgs, entity: &Entity) -> Result<(bool, PathBuf), String> {
-    let known = |bytes: &[u8], file: &std::path::Path| {
-        parse_keyring(ui, bytes, file)
-            .map(|keyring| keyring.position(&entity.fingerprint()).is_some())
-            .map_err(|error| error.to_string())
-    };
-    let text = |error: crate::disk::keyring::Error| error.to_string();
-    let keys = entity.public_bytes();
-    if args.global {
-        let global = cli::global_keyring();
-        let file = global.file().to_owned();
-        let lock = global.lock().map_err(text)?;
-        if known(&global.read().map_err(text)?, &file)? {
-            return Ok((false, file));
-        }
-        global.append(&lock, &keys).map_err(text)?;
-        return Ok((true, file));
+    let target = Target::open(ui, args.global, args.keysdir.clone(), Purpose::Write)?;
+    let ring = target.public();
+    let lock = ring.lock()?;
+    let known = ring.load(ui)?.position(&entity.fingerprint()).is_some();
+    if !known {
+        ring.append(&lock, &entity.public_bytes())?;
     }
-    let folder = open_folder(ui, args.keysdir.clone(), Purpose::Write)?;
-    let file = folder.file(Which::Public);
-    let lock = folder.lock().map_err(text)?;
-    if known(&folder.read(Which::Public).map_err(text)?, &file)? {
-        return Ok((false, file));
-    }
-    folder.append(&lock, Which::Public, &keys).map_err(text)?;
-    Ok((true, file))
-}
-
-fn public_keyring(ui: &Ui, global: bool, keysdir: Option<PathBuf>) -> Result<Keyring, String> {
-    let text = |error: crate::disk::keyring::Error| error.to_string();
-    let (bytes, file) = if global {
-        let global = cli::global_keyring();
-        (global.read().map_err(text)?, global.file().to_owned())
-    } else {
-        let folder = open_folder(ui, keysdir, Purpose::Read)?;
-        let bytes = folder.read(Which::Public).map_err(text)?;
-        (bytes, folder.file(Which::Public))
-    };
-    parse_keyring(ui, &bytes, &file).map_err(|error| error.to_string())
+    Ok((!known, ring.file()))
 }
 
 /// The key that is to be pushed. Source: spec/cli.md 3.5.
@@ -320,21 +420,6 @@ fn push_choice<'a>(keyring: &'a Keyring, typed: &str) -> Result<&'a Entity, Stri
         (Some(entity), None) => Ok(entity),
         _ => Err("could not find the requested key".to_owned()),
     }
-}
-
-/// Placeholder until armor is written elsewhere.
-fn armored(packets: &[u8]) -> String {
-    use base64::Engine as _;
-    let engine = base64::engine::general_purpose::STANDARD;
-    let mut out = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n".to_owned();
-    for (at, character) in engine.encode(packets).chars().enumerate() {
-        if at % 64 == 0 {
-            out.push('\n');
-        }
-        out.push(character);
-    }
-    out.push_str("\n-----END PGP PUBLIC KEY BLOCK-----");
-    out
 }
 
 fn first(args: &[OsString]) -> String {

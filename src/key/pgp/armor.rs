@@ -3,7 +3,9 @@
 use base64::{
     DecodeError, Engine,
     engine::{GeneralPurpose, GeneralPurposeConfig},
+    prelude::BASE64_STANDARD as STANDARD,
 };
+use zeroize::Zeroizing;
 
 use super::{Entity, Error, Keyring, Malformed};
 
@@ -20,28 +22,97 @@ pub fn entities_from_armored_or_binary(data: &[u8]) -> Result<Vec<Entity>, Error
         return Ok(entities);
     }
     let mut entities = Vec::new();
-    let mut found_keys = false;
-    let mut other = None;
-    let mut rest = data;
-    while let Some((block, behind)) = decode(rest) {
-        rest = behind;
-        match block.kind.as_str() {
-            "PGP PUBLIC KEY BLOCK" | "PGP PRIVATE KEY BLOCK" => {
-                if !block.intact {
-                    return Err(Error::Armor);
+    for body in key_blocks(data) {
+        entities.append(&mut usable(&body?)?);
+    }
+    Ok(entities)
+}
+
+/// What an armored block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArmorKind {
+    /// `PGP PUBLIC KEY BLOCK`.
+    Public,
+    /// `PGP PRIVATE KEY BLOCK`.
+    Private,
+}
+
+/// Writes an armored block: no headers, 64 columns, the checksum line, no final line end.
+///
+/// Source: go-crypto `armor.Encode`.
+pub fn encode(kind: ArmorKind, packets: &[u8]) -> Zeroizing<String> {
+    let label = match kind {
+        ArmorKind::Public => "PGP PUBLIC KEY BLOCK",
+        ArmorKind::Private => "PGP PRIVATE KEY BLOCK",
+    };
+    let body = Zeroizing::new(STANDARD.encode(packets));
+    // Sized beforehand: growing would leave copies of secret keys behind.
+    let room = body.len() + body.len() / LINE + 128;
+    let mut out = Zeroizing::new(String::with_capacity(room));
+    out.push_str("-----BEGIN ");
+    out.push_str(label);
+    out.push_str("-----\n");
+    for (at, character) in body.chars().enumerate() {
+        if at % LINE == 0 {
+            out.push('\n');
+        }
+        out.push(character);
+    }
+    let [_, checksum @ ..] = crc24(packets).to_be_bytes();
+    out.push_str("\n=");
+    out.push_str(&STANDARD.encode(checksum));
+    out.push_str("\n-----END ");
+    out.push_str(label);
+    out.push_str("-----");
+    out
+}
+
+/// Contents of the key blocks of a text, in order.
+///
+/// Ends with an error after a broken block, or if there is no key block at all.
+pub(super) fn key_blocks(data: &[u8]) -> KeyBlocks<'_> {
+    KeyBlocks {
+        rest: data,
+        found_keys: false,
+        other: None,
+        done: false,
+    }
+}
+
+pub(super) struct KeyBlocks<'a> {
+    rest: &'a [u8],
+    found_keys: bool,
+    other: Option<String>,
+    done: bool,
+}
+
+impl Iterator for KeyBlocks<'_> {
+    type Item = Result<Zeroizing<Vec<u8>>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.done {
+            let Some((block, behind)) = decode(self.rest) else {
+                self.done = true;
+                return (!self.found_keys).then(|| {
+                    Err(match self.other.take() {
+                        Some(kind) => Error::NotAKeyBlock(kind),
+                        None => Error::NoArmor,
+                    })
+                });
+            };
+            self.rest = behind;
+            match block.kind.as_str() {
+                "PGP PUBLIC KEY BLOCK" | "PGP PRIVATE KEY BLOCK" => {
+                    self.found_keys = true;
+                    self.done = !block.intact;
+                    return Some(block.intact.then_some(block.body).ok_or(Error::Armor));
                 }
-                found_keys = true;
-                entities.append(&mut usable(&block.body)?);
-            }
-            _ => {
-                other.get_or_insert(block.kind);
+                _ => {
+                    self.other.get_or_insert(block.kind);
+                }
             }
         }
-    }
-    match (found_keys, other) {
-        (true, _) => Ok(entities),
-        (false, Some(kind)) => Err(Error::NotAKeyBlock(kind)),
-        (false, None) => Err(Error::NoArmor),
+        None
     }
 }
 
@@ -50,7 +121,7 @@ pub(crate) struct Block {
     /// The words behind `BEGIN`.
     pub(crate) kind: String,
     /// Decoded up to the first fault.
-    pub(crate) body: zeroize::Zeroizing<Vec<u8>>,
+    pub(crate) body: Zeroizing<Vec<u8>>,
     /// Whether the whole text decoded.
     pub(crate) intact: bool,
 }
@@ -90,6 +161,24 @@ pub(crate) fn decode(data: &[u8]) -> Option<(Block, &[u8])> {
     }
 }
 
+/// The checksum of RFC 9580, section 6.1.
+fn crc24(data: &[u8]) -> u32 {
+    const INITIAL: u32 = 0x00b7_04ce;
+    const POLYNOMIAL: u32 = 0x0186_4cfb;
+    let crc = data.iter().fold(INITIAL, |crc, byte| {
+        (0..8).fold(crc ^ (u32::from(*byte) << 16), |crc, _| {
+            let shifted = crc << 1;
+            match shifted & 0x0100_0000 {
+                0 => shifted,
+                _ => shifted ^ POLYNOMIAL,
+            }
+        })
+    });
+    crc & 0x00ff_ffff
+}
+
+/// Characters per line of what is written.
+const LINE: usize = 64;
 /// Longest line in characters, as go-crypto.
 const MAX_LINE: usize = 96;
 /// Size of go-crypto's line buffer.
@@ -121,13 +210,13 @@ fn is_too_long(line: &[u8], long: bool) -> bool {
     long || line.trim_ascii().len() > MAX_LINE
 }
 
-fn read_body(lines: &mut Lines<'_>) -> (zeroize::Zeroizing<Vec<u8>>, bool) {
+fn read_body(lines: &mut Lines<'_>) -> (Zeroizing<Vec<u8>>, bool) {
     // Sized beforehand: growing would leave copies of secret keys behind.
     let size = lines
         .clone()
         .take_while(|(line, long)| !is_end(line) && !is_too_long(line, *long))
         .map(|(line, _)| line.len());
-    let mut text = zeroize::Zeroizing::new(Vec::with_capacity(size.sum()));
+    let mut text = Zeroizing::new(Vec::with_capacity(size.sum()));
     let mut intact = true;
     for (line, long) in lines {
         let line = line.trim_ascii();
@@ -160,7 +249,7 @@ fn read_body(lines: &mut Lines<'_>) -> (zeroize::Zeroizing<Vec<u8>>, bool) {
             body
         }
     };
-    (zeroize::Zeroizing::new(body), intact)
+    (Zeroizing::new(body), intact)
 }
 
 /// Lines without their line end, and whether each passes go-crypto's buffer.

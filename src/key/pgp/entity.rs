@@ -297,6 +297,28 @@ impl Entity {
         Ok(())
     }
 
+    pub(super) fn primary_key(&self) -> &PublicKey {
+        &self.primary
+    }
+
+    /// The signature that carries the properties of a key.
+    pub(super) fn self_signature_of(&self, key: KeyRef) -> Option<&Signature> {
+        match key {
+            KeyRef::Primary => self.self_signature(),
+            KeyRef::Subkey(at) => self.subkeys.get(at).map(|subkey| &subkey.binding),
+        }
+    }
+
+    /// Whether a key or its primary key is revoked; user ids play no part.
+    pub(super) fn is_revoked_key(&self, key: KeyRef, now: u64) -> bool {
+        let subkey = match key {
+            KeyRef::Primary => None,
+            KeyRef::Subkey(at) => self.subkeys.get(at),
+        };
+        revoked(&self.revocations, now)
+            || subkey.is_some_and(|subkey| revoked(&subkey.revocations, now))
+    }
+
     /// The signature that carries the primary key's properties.
     fn self_signature(&self) -> Option<&Signature> {
         match self.primary.version {

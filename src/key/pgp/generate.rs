@@ -10,7 +10,7 @@ use sequoia_openpgp::{
         key::{Key4, KeyRole, PrimaryRole, SecretParts, SubordinateRole},
     },
     serialize::MarshalInto,
-    types::HashAlgorithm,
+    types::{Curve, HashAlgorithm},
 };
 use zeroize::Zeroizing;
 
@@ -18,6 +18,7 @@ use super::{
     Entity, Error, Fingerprint, Keyring, Malformed, SigningKey,
     packet::{self, Packets, tag},
     public::PublicKey,
+    revocation::{Reason, certificate, revocation},
     secret::reprotect,
     signature::{flag, kind, write_salt, write_subpacket},
 };
@@ -31,12 +32,29 @@ pub struct Params<'a> {
     pub comment: &'a str,
     /// Address, may be empty.
     pub email: &'a str,
-    /// RSA modulus size in bits; 0 means 2048.
-    pub bits: i64,
+    /// Kind and size of both keys.
+    pub key_type: KeyType,
+    /// Seconds from creation to the end of both keys; without it they never expire.
+    pub lifetime: Option<u32>,
     /// Protects both secret keys; without it they are stored in the clear.
     pub passphrase: Option<&'a [u8]>,
     /// Creation time, seconds since 1970.
     pub now: u64,
+}
+
+/// Kind and size of a new key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyType {
+    /// RSA with a modulus of this many bits; 0 means 2048.
+    Rsa(i64),
+    /// EdDSA on Ed25519, with a sub-key for ECDH on Curve25519.
+    Ed25519,
+}
+
+impl Default for KeyType {
+    fn default() -> Self {
+        Self::Rsa(0)
+    }
 }
 
 /// A new key pair.
@@ -47,10 +65,12 @@ pub struct NewPair {
     pub public_bytes: Vec<u8>,
     /// Fingerprint of the primary key.
     pub fingerprint: Fingerprint,
+    /// Text of a file that can revoke the key without its secret part.
+    pub revocation_certificate: String,
 }
 
-/// Makes an RSA key that signs and certifies, with an RSA encryption sub-key of the same size and
-/// one user id; nothing expires. With a passphrase both secret keys are encrypted.
+/// Makes a key that signs and certifies, with an encryption sub-key of the same kind, one user id
+/// and a revocation certificate. With a passphrase both secret keys are encrypted.
 ///
 /// # Errors
 /// [`Error::TooFewBits`], [`Error::TooManyBits`], [`Error::UserIdCharacters`],
@@ -58,16 +78,9 @@ pub struct NewPair {
 ///
 /// Source: go-crypto `NewEntity` with Singularity's configuration.
 pub fn generate(params: &Params<'_>) -> Result<NewPair, Error> {
-    let bits = match params.bits {
-        0 => 2048,
-        ..1024 => return Err(Error::TooFewBits),
-        16385.. => return Err(Error::TooManyBits),
-        bits => usize::try_from(bits).map_err(|_| Error::TooManyBits)?,
-    };
     let user_id = user_id(params)?;
     let created = u32::try_from(params.now).map_err(|_| Error::Generation)?;
-    let primary = secret_body::<PrimaryRole>(bits, created)?;
-    let subkey = secret_body::<SubordinateRole>(bits, created)?;
+    let (primary, subkey) = secret_bodies(params.key_type, created)?;
     let primary_public = PublicKey::parse(&primary)?;
     let subkey_public = PublicKey::parse(&subkey)?;
     let key = SigningKey::unlock(&primary_public, &primary, None)?;
@@ -78,7 +91,7 @@ pub fn generate(params: &Params<'_>) -> Result<NewPair, Error> {
     let certification = key.sign(
         kind::POSITIVE,
         HashAlgorithm::SHA384,
-        &self_signature_area(&key, created)?,
+        &self_signature_area(&key, created, params.lifetime)?,
         &[
             &key_prefix,
             &primary_public.body,
@@ -89,7 +102,7 @@ pub fn generate(params: &Params<'_>) -> Result<NewPair, Error> {
     let binding = key.sign(
         kind::SUBKEY_BINDING,
         HashAlgorithm::SHA384,
-        &binding_area(&key, created)?,
+        &binding_area(&key, created, params.lifetime)?,
         &[
             &key_prefix,
             &primary_public.body,
@@ -109,6 +122,7 @@ pub fn generate(params: &Params<'_>) -> Result<NewPair, Error> {
 
     // Reading it back checks every signature.
     let entity = single(&clear)?;
+    let revocation = revocation(&key, Reason::None, "", params.now)?;
     let secret_bytes = match params.passphrase {
         Some(passphrase) => reprotect(&entity, None, Some(passphrase))?,
         None => clear,
@@ -117,6 +131,7 @@ pub fn generate(params: &Params<'_>) -> Result<NewPair, Error> {
         secret_bytes,
         public_bytes: entity.public_bytes(),
         fingerprint: entity.fingerprint(),
+        revocation_certificate: certificate(&entity, &revocation),
     })
 }
 
@@ -132,9 +147,14 @@ const SALT_LENGTH: usize = 24;
 /// Encrypt communications and storage.
 const ENCRYPTION_FLAGS: u8 = 0x0c;
 
-fn self_signature_area(key: &SigningKey, created: u32) -> Result<Vec<u8>, Error> {
+fn self_signature_area(
+    key: &SigningKey,
+    created: u32,
+    lifetime: Option<u32>,
+) -> Result<Vec<u8>, Error> {
     let mut area = Vec::new();
     write_subpacket(&mut area, 2 | CRITICAL, &created.to_be_bytes());
+    write_lifetime(&mut area, lifetime);
     write_subpacket(&mut area, 11, CIPHERS);
     write_subpacket(&mut area, 16, &key.key_id().to_be_bytes());
     write_salt(&mut area, &random::<SALT_LENGTH>()?);
@@ -147,14 +167,21 @@ fn self_signature_area(key: &SigningKey, created: u32) -> Result<Vec<u8>, Error>
     Ok(area)
 }
 
-fn binding_area(key: &SigningKey, created: u32) -> Result<Vec<u8>, Error> {
+fn binding_area(key: &SigningKey, created: u32, lifetime: Option<u32>) -> Result<Vec<u8>, Error> {
     let mut area = Vec::new();
     write_subpacket(&mut area, 2 | CRITICAL, &created.to_be_bytes());
+    write_lifetime(&mut area, lifetime);
     write_subpacket(&mut area, 16, &key.key_id().to_be_bytes());
     write_salt(&mut area, &random::<SALT_LENGTH>()?);
     write_subpacket(&mut area, 27 | CRITICAL, &[ENCRYPTION_FLAGS]);
     write_issuer(&mut area, key);
     Ok(area)
+}
+
+fn write_lifetime(area: &mut Vec<u8>, lifetime: Option<u32>) {
+    if let Some(seconds) = lifetime {
+        write_subpacket(area, 9 | CRITICAL, &seconds.to_be_bytes());
+    }
 }
 
 fn write_issuer(area: &mut Vec<u8>, key: &SigningKey) {
@@ -187,11 +214,35 @@ fn user_id(params: &Params<'_>) -> Result<String, Error> {
     Ok(id)
 }
 
-/// A new RSA key as the body of an unprotected secret key packet.
-fn secret_body<R: KeyRole>(bits: usize, created: u32) -> Result<Zeroizing<Vec<u8>>, Error>
-where
-    SequoiaPacket: From<Key<SecretParts, R>>,
-{
+/// Primary key and sub-key as bodies of unprotected secret key packets.
+fn secret_bodies(key_type: KeyType, created: u32) -> Result<(SecretBody, SecretBody), Error> {
+    let bits = match key_type {
+        KeyType::Ed25519 => {
+            let time = UNIX_EPOCH + Duration::from_secs(u64::from(created));
+            let mut primary = Key4::<_, PrimaryRole>::generate_ecc(true, Curve::Ed25519)
+                .map_err(|_| Error::Generation)?;
+            let mut subkey = Key4::<_, SubordinateRole>::generate_ecc(false, Curve::Cv25519)
+                .map_err(|_| Error::Generation)?;
+            primary
+                .set_creation_time(time)
+                .and_then(|_| subkey.set_creation_time(time))
+                .map_err(|_| Error::Generation)?;
+            return Ok((secret_body(primary)?, secret_body(subkey)?));
+        }
+        KeyType::Rsa(0) => 2048,
+        KeyType::Rsa(..1024) => return Err(Error::TooFewBits),
+        KeyType::Rsa(16385..) => return Err(Error::TooManyBits),
+        KeyType::Rsa(bits) => usize::try_from(bits).map_err(|_| Error::TooManyBits)?,
+    };
+    Ok((
+        secret_body(rsa::<PrimaryRole>(bits, created)?)?,
+        secret_body(rsa::<SubordinateRole>(bits, created)?)?,
+    ))
+}
+
+type SecretBody = Zeroizing<Vec<u8>>;
+
+fn rsa<R: KeyRole>(bits: usize, created: u32) -> Result<Key4<SecretParts, R>, Error> {
     let created = UNIX_EPOCH + Duration::from_secs(u64::from(created));
     let size = match bits {
         2048 => Some(lc_rsa::KeySize::Rsa2048),
@@ -200,15 +251,19 @@ where
         8192 => Some(lc_rsa::KeySize::Rsa8192),
         _ => None,
     };
-    let key: Key4<SecretParts, R> = match size {
-        Some(size) => from_aws_lc(size, created)?,
-        None => {
-            let mut key = Key4::generate_rsa(bits).map_err(|_| Error::Generation)?;
-            key.set_creation_time(created)
-                .map_err(|_| Error::Generation)?;
-            key
-        }
-    };
+    if let Some(size) = size {
+        return from_aws_lc(size, created);
+    }
+    let mut key = Key4::generate_rsa(bits).map_err(|_| Error::Generation)?;
+    key.set_creation_time(created)
+        .map_err(|_| Error::Generation)?;
+    Ok(key)
+}
+
+fn secret_body<R: KeyRole>(key: Key4<SecretParts, R>) -> Result<SecretBody, Error>
+where
+    SequoiaPacket: From<Key<SecretParts, R>>,
+{
     let framed = SequoiaPacket::from(Key::from(key))
         .to_vec()
         .map(Zeroizing::new)

@@ -12,10 +12,14 @@
 mod armor;
 mod entity;
 mod generate;
+mod inspect;
+mod merge;
 pub(crate) mod packet;
 pub(crate) mod public;
 mod reader;
+mod revocation;
 mod secret;
+mod selector;
 pub(crate) mod signature;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,11 +30,15 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::{armor::decode as decode_armor, entity::KeyRef};
 pub use self::{
-    armor::entities_from_armored_or_binary,
+    armor::{ArmorKind, encode as encode_armor, entities_from_armored_or_binary},
     entity::{Entity, SecretState, Unusable, UserId},
-    generate::{NewPair, Params, generate},
+    generate::{KeyType, NewPair, Params, generate},
+    inspect::KeyInfo,
+    merge::{Update, merge, updates_from_armored_or_binary},
     public::BadSignature,
+    revocation::{Reason, certificate, revocation},
     secret::{SigningKey, reprotect},
+    selector::{NoSuchKey, Selector},
 };
 
 use self::packet::{Packets, tag};
@@ -112,6 +120,12 @@ pub enum Error {
     /// Key generation failed.
     #[error("key generation failed")]
     Generation,
+    /// An update of another key.
+    #[error("the update is not for key {0}")]
+    OtherKey(Fingerprint),
+    /// A text that does not fit into a signature.
+    #[error("comment longer than 1024 bytes")]
+    CommentTooLong,
 }
 
 /// Fingerprint of a key: 20 bytes (version 4) or 32 (version 6). Displayed as upper-case hex.
@@ -247,10 +261,25 @@ impl Keyring {
     /// The keyring file without one entity; everything else, skipped parts included, is
     /// unchanged.
     pub fn without(&self, index: usize) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::new());
+        self.with(index, &[])
+    }
+
+    /// The keyring file with other packets in the place of one entity; everything else, skipped
+    /// parts included, is unchanged.
+    pub fn with(&self, index: usize, packets: &[u8]) -> Zeroizing<Vec<u8>> {
+        // Sized beforehand so that growing leaves no copies of secrets behind.
+        let size: usize = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Entity(at) => self.entities.get(*at).map_or(0, |e| e.raw().len()),
+                Part::Skipped(bytes, _) => bytes.len(),
+            })
+            .sum();
+        let mut out = Zeroizing::new(Vec::with_capacity(size.saturating_add(packets.len())));
         for part in &self.parts {
             let bytes = match part {
-                Part::Entity(at) if *at == index => continue,
+                Part::Entity(at) if *at == index => packets,
                 Part::Entity(at) => self.entities.get(*at).map_or(&[][..], Entity::raw),
                 Part::Skipped(bytes, _) => bytes,
             };

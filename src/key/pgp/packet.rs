@@ -12,6 +12,7 @@ pub(crate) mod tag {
     pub(crate) const TRUST: u8 = 12;
     pub(crate) const USER_ID: u8 = 13;
     pub(crate) const PUBLIC_SUBKEY: u8 = 14;
+    pub(crate) const USER_ATTRIBUTE: u8 = 17;
     /// From here on unknown packets may be ignored.
     pub(crate) const FIRST_NON_CRITICAL: u8 = 40;
 }

@@ -8,7 +8,7 @@ use sequoia_openpgp::{
         key::{PublicParts, UnspecifiedRole},
     },
     parse::Parse,
-    types::HashAlgorithm,
+    types::{Curve, HashAlgorithm},
 };
 
 use super::{
@@ -158,6 +158,42 @@ impl PublicKey {
                 .is_ok(),
         };
         if good { Ok(()) } else { Err(failure) }
+    }
+
+    pub(crate) fn algorithm_name(&self) -> &'static str {
+        match self.algorithm {
+            algorithm::RSA | algorithm::RSA_ENCRYPT | algorithm::RSA_SIGN => "RSA",
+            algorithm::ELGAMAL => "Elgamal",
+            algorithm::DSA => "DSA",
+            algorithm::ECDH => "ECDH",
+            algorithm::ECDSA => "ECDSA",
+            algorithm::EDDSA => "EdDSA",
+            algorithm::X25519 => "X25519",
+            algorithm::X448 => "X448",
+            algorithm::ED25519 => "Ed25519",
+            algorithm::ED448 => "Ed448",
+            _ => "unknown",
+        }
+    }
+
+    pub(crate) fn curve_name(&self) -> Option<&'static str> {
+        let (mpi::PublicKey::ECDSA { curve, .. }
+        | mpi::PublicKey::EdDSA { curve, .. }
+        | mpi::PublicKey::ECDH { curve, .. }) = self.key.mpis()
+        else {
+            return None;
+        };
+        match curve {
+            Curve::NistP256 => Some("P-256"),
+            Curve::NistP384 => Some("P-384"),
+            Curve::NistP521 => Some("P-521"),
+            Curve::BrainpoolP256 => Some("brainpoolP256r1"),
+            Curve::BrainpoolP384 => Some("brainpoolP384r1"),
+            Curve::BrainpoolP512 => Some("brainpoolP512r1"),
+            Curve::Ed25519 => Some("Ed25519"),
+            Curve::Cv25519 => Some("Curve25519"),
+            _ => None,
+        }
     }
 
     /// The hash a signature of this key is made with.

@@ -104,8 +104,7 @@ impl<'a> Reader<'a> {
         match &mut self.component {
             Component::Primary => match signature.kind {
                 kind::KEY_REVOCATION => {
-                    let key = [&primary.hash_prefix()[..], &primary.body];
-                    primary.verify(&signature, &key).map_err(|_| {
+                    check_on_key(primary, &signature).map_err(|_| {
                         Malformed::Structural("revocation signature signed by alternate key")
                     })?;
                     self.revocations.push(signature);
@@ -179,8 +178,7 @@ impl<'a> Reader<'a> {
         let signature = self.direct.take().ok_or(Malformed::Structural(
             "v6 entity without a valid direct-key signature",
         ))?;
-        primary
-            .verify(&signature, &[&primary.hash_prefix(), &primary.body])
+        check_on_key(primary, &signature)
             .map_err(|error| Malformed::SelfSignature("direct-key self-signature", error))?;
         Ok(Some(signature))
     }
@@ -194,23 +192,14 @@ fn add_certification(
 ) -> Result<(), Malformed> {
     if !matches!(
         signature.kind,
-        0x10..=kind::POSITIVE | kind::USER_ID_REVOCATION
+        kind::GENERIC..=kind::POSITIVE | kind::USER_ID_REVOCATION
     ) {
         return Err(Malformed::Structural("user ID signature with wrong type"));
     }
     if !signature.issued_by(&primary.fingerprint, primary.key_id) {
         return Ok(());
     }
-    let length = u32::try_from(identity.id.len()).unwrap_or(u32::MAX);
-    let prefix = [&[0xb4], &length.to_be_bytes()[..]].concat();
-    let parts = [
-        &primary.hash_prefix()[..],
-        &primary.body,
-        &prefix,
-        &identity.id,
-    ];
-    primary
-        .verify(&signature, &parts)
+    check_certification(primary, tag::USER_ID, &identity.id, &signature)
         .map_err(|error| Malformed::SelfSignature("user ID self-signature", error))?;
     *certified = true;
     if signature.kind == kind::USER_ID_REVOCATION {
@@ -228,6 +217,47 @@ fn add_binding(
     revocations: &mut Vec<Signature>,
     signature: Signature,
 ) -> Result<(), Malformed> {
+    check_binding(primary, subkey, &signature)?;
+    if signature.kind == kind::SUBKEY_REVOCATION {
+        revocations.push(signature);
+    } else if newer(&signature, binding.as_ref()) {
+        *binding = Some(signature);
+    }
+    Ok(())
+}
+
+/// Checks a revocation or direct-key signature of the primary key.
+pub(super) fn check_on_key(primary: &PublicKey, signature: &Signature) -> Result<(), BadSignature> {
+    primary.verify(signature, &[&primary.hash_prefix(), &primary.body])
+}
+
+/// Checks a signature of the primary key over one of its user ids or attributes.
+pub(super) fn check_certification(
+    primary: &PublicKey,
+    component: u8,
+    id: &[u8],
+    signature: &Signature,
+) -> Result<(), BadSignature> {
+    const USER_ID: u8 = 0xb4;
+    const USER_ATTRIBUTE: u8 = 0xd1;
+    let octet = match component {
+        tag::USER_ID => USER_ID,
+        _ => USER_ATTRIBUTE,
+    };
+    let length = u32::try_from(id.len()).unwrap_or(u32::MAX);
+    let prefix = [&[octet], &length.to_be_bytes()[..]].concat();
+    primary.verify(
+        signature,
+        &[&primary.hash_prefix(), &primary.body, &prefix, id],
+    )
+}
+
+/// Checks a binding or revocation of a sub-key; a signing sub-key must have agreed.
+pub(super) fn check_binding(
+    primary: &PublicKey,
+    subkey: &PublicKey,
+    signature: &Signature,
+) -> Result<(), Malformed> {
     if !matches!(
         signature.kind,
         kind::SUBKEY_BINDING | kind::SUBKEY_REVOCATION
@@ -241,7 +271,7 @@ fn add_binding(
         &subkey.body,
     ];
     let invalid = |error: BadSignature| Malformed::SelfSignature("subkey signature", error);
-    primary.verify(&signature, &parts).map_err(invalid)?;
+    primary.verify(signature, &parts).map_err(invalid)?;
     if signature.may_sign() {
         // Without the sub-key's own consent anyone could claim it as theirs.
         let embedded = signature.embedded.as_ref().ok_or(Malformed::Structural(
@@ -250,11 +280,6 @@ fn add_binding(
         subkey
             .verify(embedded, &parts)
             .map_err(|error| Malformed::SelfSignature("cross-signature", error))?;
-    }
-    if signature.kind == kind::SUBKEY_REVOCATION {
-        revocations.push(signature);
-    } else if newer(&signature, binding.as_ref()) {
-        *binding = Some(signature);
     }
     Ok(())
 }

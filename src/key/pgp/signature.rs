@@ -12,6 +12,7 @@ use super::{
 pub(crate) mod kind {
     pub(crate) const BINARY: u8 = 0x00;
     pub(crate) const TEXT: u8 = 0x01;
+    pub(crate) const GENERIC: u8 = 0x10;
     pub(crate) const POSITIVE: u8 = 0x13;
     pub(crate) const SUBKEY_BINDING: u8 = 0x18;
     pub(crate) const PRIMARY_BINDING: u8 = 0x19;

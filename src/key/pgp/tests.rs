@@ -331,7 +331,8 @@ fn generates_what_apptainer_generates() {
         name: "Alice Builder",
         comment: "fixture",
         email: "alice@example.org",
-        bits: 0,
+        key_type: KeyType::Rsa(0),
+        lifetime: None,
         passphrase: Some(b"pass"),
         now: 1_795_339_157,
     };
@@ -384,7 +385,7 @@ fn refuses_bad_parameters_for_new_keys() {
     let fail = |name: &str, bits| {
         let params = Params {
             name,
-            bits,
+            key_type: KeyType::Rsa(bits),
             ..Params::default()
         };
         generate(&params).err().unwrap().to_string()

@@ -450,7 +450,8 @@ fn writes_samples_for_peers() {
             name: "New Key",
             comment: "",
             email: "new@example.org",
-            bits,
+            key_type: crate::key::pgp::KeyType::Rsa(bits),
+            lifetime: None,
             passphrase: pass,
             now: NOW - 100,
         };
