@@ -1,8 +1,11 @@
 //! WHAT is signed: the text inside a signature. Nothing here knows a key.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
 )]
 
 pub mod legacy;
