@@ -248,7 +248,7 @@ impl AuthFile {
         let mut config = self.load()?;
         match config.helper(key).map(str::to_owned) {
             Some(helper) => {
-                credential_helper::store(&helper, key, user, password)
+                credential_helper::store(&helper, key, user, password.expose())
                     .map_err(|error| fail(&error))?;
                 config.store_elsewhere(key);
             }

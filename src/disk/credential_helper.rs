@@ -4,7 +4,6 @@
 //! Source: spec/cli.md 6.2; docker/docker-credential-helpers.
 
 use super::errno_text;
-use crate::remote::Secret;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
@@ -37,11 +36,11 @@ pub enum Error {
 ///
 /// # Errors
 /// As [`Error`] says.
-pub fn store(name: &str, server: &str, user: &str, password: &Secret) -> Result<(), Error> {
+pub fn store(name: &str, server: &str, user: &str, password: &str) -> Result<(), Error> {
     let login = serde_json::json!({
         "ServerURL": server,
         "Username": user,
-        "Secret": password.expose(),
+        "Secret": password,
     });
     run(name, "store", &Zeroizing::new(login.to_string()))
 }

@@ -657,7 +657,7 @@ mod tests {
     const APPTAINER: &str = "Active: p10\nRemotes:\n    DefaultRemote:\n        URI: cloud.apptainer.org\n        System: true\n        Exclusive: false\n        Keyservers:\n            - URI: http://localhost:8081\n              Skip: false\n              External: true\n              Insecure: false\n            - URI: https://keys.openpgp.org\n              Skip: true\n              External: false\n              Insecure: false\n    p9:\n        URI: host\n        Token: abc\n        System: false\n        Exclusive: false\n        Insecure: true\n    p10:\n        System: false\n        Exclusive: false\nCredentials:\n    - URI: http://localhost:11371\n      Auth: Basic Ym9iOnB3\n      Insecure: false\n    - URI: docker://registry.lab.test\n      Insecure: false\n";
 
     fn parse(text: &str) -> Config {
-        Config::parse(text.as_bytes()).ok().expect("valid")
+        Config::parse(text.as_bytes()).expect("valid")
     }
 
     fn fault(text: &str) -> String {

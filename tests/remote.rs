@@ -1,0 +1,12 @@
+//! Endpoints, key servers and registries: the whole program against a server in this process.
+//!
+//! Nothing here needs a network, and nothing leaves the machine.
+
+#[path = "remote/durable.rs"]
+mod durable;
+#[path = "remote/lab.rs"]
+mod lab;
+#[path = "remote/replay.rs"]
+mod replay;
+#[path = "remote/tables.rs"]
+mod tables;
