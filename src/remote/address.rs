@@ -154,7 +154,7 @@ impl Address {
         let name = self.host_name();
         name.eq_ignore_ascii_case("localhost")
             || name
-                .parse::<std::net::IpAddr>()
+                .parse::<core::net::IpAddr>()
                 .is_ok_and(|ip| ip.is_loopback())
     }
 
