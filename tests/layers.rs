@@ -10,14 +10,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "sign", "verify", "report", "scope", "payload", "signer", "key",
-            "oci", "sif", "digest",
+            "ui", "disk", "net", "remote", "sign", "verify", "report", "scope", "payload",
+            "signer", "key", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
-    ("ui", &["report", "key", "sif", "digest"]),
+    ("ui", &["remote", "report", "key", "sif", "digest"]),
     ("disk", &["sif", "digest"]),
-    ("net", &["digest"]),
+    ("net", &["remote", "key", "digest"]),
+    ("remote", &[]),
     (
         "sign",
         &["scope", "payload", "signer", "key", "oci", "sif", "digest"],

@@ -536,7 +536,19 @@ fn keyrings_are_the_same_for_apptainer_and_sigsif() {
     fs::remove_dir_all(home.keys()).expect("an empty place");
     let pair = |name: &'static str| {
         [
-            "key", "newpair", "-N", name, "-E", "a@b.c", "-C", "note", "-P", "", "-b", "2048",
+            "key",
+            "newpair",
+            "-N",
+            name,
+            "-E",
+            "a@b.c",
+            "-C",
+            "note",
+            "-P",
+            "",
+            "-b",
+            "2048",
+            "--push=false",
         ]
     };
     run(&mut home.sigsif(pair("by sigsif"))).expect(0);

@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 
 /// Largest key file, in bytes.
 pub const MAX_KEY_FILE: u64 = 1 << 20;
+/// Start of the names of files that are being written.
+const TEMPORARY: &str = ".sigsif-new-";
 /// Largest keyring file, in bytes.
 pub const MAX_KEYRING: u64 = 1 << 30;
 
@@ -80,7 +82,7 @@ fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
     let mut new = tempfile::Builder::new()
-        .prefix(".sigsif-")
+        .prefix(TEMPORARY)
         .permissions(PermissionsExt::from_mode(mode))
         .tempfile_in(folder)?;
     new.write_all(content)?;
@@ -113,13 +115,26 @@ pub fn write_named(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     };
     let folder = folder_of(&target);
     let mut new = tempfile::Builder::new()
-        .prefix(".sigsif-")
+        .prefix(".sigsif-out-")
         .permissions(PermissionsExt::from_mode(mode))
         .tempfile_in(folder)?;
     new.write_all(content)?;
     new.as_file().sync_all()?;
     new.persist(&target).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+/// Removes what killed writers left in a folder. The caller holds its lock.
+///
+/// Best effort: a file that stays is private and read by nobody.
+pub fn sweep(folder: &Path, _lock: &Lock) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -158,4 +173,24 @@ pub fn lock_folder(folder: &Path) -> io::Result<Lock> {
 fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive))
         .map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_away_what_killed_writers_left_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".sigsif-new-abc", "pgp-secret", ".sigsif-other"] {
+            std::fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        sweep(folder.path(), &lock_folder(folder.path()).unwrap());
+        let mut left: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".sigsif-other", "pgp-secret"]);
+    }
 }

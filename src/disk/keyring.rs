@@ -105,11 +105,13 @@ impl KeyringFolder {
     /// # Errors
     /// The system's refusal.
     pub fn lock(&self) -> Result<Lock, Error> {
-        files::lock_folder(&self.path).map_err(|source| Error::System {
+        let lock = files::lock_folder(&self.path).map_err(|source| Error::System {
             what: "lock",
             path: self.path.clone(),
             source,
-        })
+        })?;
+        files::sweep(&self.path, &lock);
+        Ok(lock)
     }
 
     /// Adds keys at the end of a file, in one step. The caller holds the lock.

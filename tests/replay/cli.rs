@@ -1,7 +1,7 @@
 //! `cli/cli.jsonl`: scenarios of sign, verify and key.
 
 use super::common::fixtures;
-use super::common::program::{Call, Input, Sandbox, run};
+use super::common::program::{Answer, Call, Input, Sandbox, run};
 use super::common::terminal::{Kind, Terminal};
 use super::judge::{Judge, on_all_cores};
 use super::record::{self, Record};
@@ -138,8 +138,16 @@ fn play(judge: &Judge, sandbox: &Sandbox, step: &Record) {
         None if piped.is_empty() => Input::Empty,
         None => Input::Pipe(&piped),
     };
+    let newpair = step
+        .argv
+        .starts_with(&["key".to_owned(), "newpair".to_owned()]);
+    let mut args = step.argv.clone();
+    if newpair && step.exit != 1 {
+        // SingularityCE asks whether to publish the key, Apptainer does not.
+        args.push("--push=false".to_owned());
+    }
     let mut answer = run(&Call {
-        args: &step.argv,
+        args: &args,
         folder: &sandbox.work(),
         env: &environment(sandbox, step),
         input,
@@ -151,6 +159,9 @@ fn play(judge: &Judge, sandbox: &Sandbox, step: &Record) {
         if let Ok(text) = std::str::from_utf8(&answer.stdout) {
             answer.stdout = text.replace(folder, name).into_bytes();
         }
+    }
+    if newpair && step.exit != 1 {
+        without_additions(judge, step, &mut answer);
     }
     judge.compare(step, &answer, |text| {
         let text = wording::mask_signature_positions(text);
@@ -249,6 +260,25 @@ fn by_hand(sandbox: &Sandbox, step: &Record) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Takes away what SingularityCE and this program print behind Apptainer's
+/// answer when a key was made: that it is not published, and where its
+/// revocation certificate is. Both must be there then, and only then.
+fn without_additions(judge: &Judge, step: &Record, answer: &mut Answer) {
+    const NOT_PUSHED: &str = "NOT pushing newly created key to keystore\n";
+    const STORED: &str = "INFO:    Revocation certificate stored in $DIR/keys/revocations/";
+    let stdout = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let stderr: Vec<_> = answer.stderr.split_inclusive('\n').collect();
+    let (stored, rest): (Vec<_>, Vec<_>) = stderr
+        .into_iter()
+        .partition(|line| line.starts_with(STORED));
+    let made = answer.exit == 0;
+    if (stored.len() == 1) != made || stdout.ends_with(NOT_PUSHED) != made {
+        judge.fault(step, "the lines about publishing and revocation are wrong");
+    }
+    answer.stderr = rest.concat();
+    answer.stdout = stdout.replace(NOT_PUSHED, "").into_bytes();
 }
 
 /// The recorded variables under their names here.

@@ -93,13 +93,13 @@ fn import_update(
 ) -> Result<(), String> {
     let with_secret = update.entity().ok().filter(|entity| entity.has_secret());
     let mut told = false;
-    if let Some(entity) = with_secret {
-        if !target.secret()?.holds(ui, entity)? {
-            if import_pair(ui, args, entity, target, prompt)? {
-                return Ok(());
-            }
-            told = true;
+    if let Some(entity) = with_secret
+        && !target.secret()?.holds(ui, entity)?
+    {
+        if import_pair(ui, args, entity, target, prompt)? {
+            return Ok(());
         }
+        told = true;
     }
     let lock = target.public().lock()?;
     let mut known = false;
