@@ -98,7 +98,7 @@ fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result
 /// that cannot be opened are told.
 ///
 /// # Errors
-/// As [`native`].
+/// As [`native()`].
 pub fn missing_keys(
     image: &Image<'_>,
     material: &KeyMaterial,
