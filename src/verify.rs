@@ -541,21 +541,17 @@ fn require_named_signer(signature: &Descriptor, signer: Option<&Signer>) -> Resu
 }
 
 fn pgp_signer(signer: &pgp::Signer, keyrings: &[(Origin, Keyring)]) -> Signer {
-    let key_id = signer.signing_fingerprint().key_id();
-    let has_key = |wanted: Origin| {
-        keyrings
-            .iter()
-            .any(|(origin, ring)| *origin == wanted && ring.has_signing_key(key_id))
-    };
-    let origin = [Origin::Global, Origin::Local]
-        .into_iter()
-        .find(|origin| has_key(*origin))
-        .unwrap_or(Origin::Remote);
+    let origin = keyrings
+        .get(signer.keyring_index())
+        .map_or(Origin::Remote, |(origin, _)| *origin);
+    let in_local_keyring = keyrings.iter().any(|(origin, ring)| {
+        *origin == Origin::Local && ring.position(signer.primary_fingerprint()).is_some()
+    });
     Signer::Pgp(PgpSigner {
         fingerprint: signer.primary_fingerprint().to_string(),
         user_id: signer.user_id().map(ToOwned::to_owned),
         origin,
-        in_local_keyring: has_key(Origin::Local),
+        in_local_keyring,
         signed_at: i64::try_from(signer.created()).unwrap_or(i64::MAX),
     })
 }

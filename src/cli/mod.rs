@@ -263,9 +263,10 @@ fn config_folder() -> PathBuf {
 
 /// Folder of the user's keyring.
 fn keyring_folder(flag: Option<PathBuf>) -> PathBuf {
-    flag.or_else(|| std::env::var_os("SIGSIF_KEYSDIR").map(PathBuf::from))
-        .or_else(|| std::env::var_os("SINGULARITY_SYPGPDIR").map(PathBuf::from))
-        .filter(|folder| !folder.as_os_str().is_empty())
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    flag.filter(|folder| !folder.as_os_str().is_empty())
+        .or_else(|| variable("SIGSIF_KEYSDIR").map(PathBuf::from))
+        .or_else(|| variable("SINGULARITY_SYPGPDIR").map(PathBuf::from))
         .unwrap_or_else(|| config_folder().join("sypgp"))
 }
 

@@ -8,13 +8,13 @@ use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::key::pem::PublicKey;
-use crate::key::pgp::{Entity, Keyring};
+use crate::key::pgp::{Entity, Keyring, merge, updates_from_armored_or_binary};
 use crate::net::http::Client;
 use crate::net::keystore::{self, Server};
 use crate::report::{Failure, Origin, Report};
 use crate::scope::{Legacy, Selection};
 use crate::sif::Image;
-use crate::ui::{Ui, json, text};
+use crate::ui::{Ui, json, one_line, text};
 use crate::verify::{self, KeyMaterial, Request};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -143,12 +143,12 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         (KeyMaterial::Keyrings(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
         _ => None,
     };
-    let outcome = judge(&path, material, &request, remote)?;
+    let outcome = judge(&path, material, &request, remote, format)?;
     render(ui, &path, format, &outcome)?;
     let report = outcome.map_err(|cause| cause.fatal(FAILED))?;
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
-            text: format!("{FAILED}integrity: {failure}"),
+            text: one_line(&format!("{FAILED}integrity: {failure}")),
             detail: hint(failure),
         }),
         // No task without a signature gets here; stay on the safe side.
@@ -173,6 +173,7 @@ fn judge(
     mut material: KeyMaterial,
     request: &Request,
     remote: Option<Remote<'_>>,
+    format: Format,
 ) -> Result<Result<Report, Cause>, Error> {
     let file = match SifFile::open(path, Access::Read) {
         Ok(file) => file,
@@ -183,7 +184,17 @@ fn judge(
         Err(error) => return Ok(Err(error.into())),
     };
     if let Some(remote) = remote {
-        remote.add_missing(&image, &mut material, request)?;
+        // Without a usable configuration nobody can be asked; the rest of the
+        // answer is still wanted as data.
+        let asked = remote.add_missing(&image, &mut material, request);
+        if let (Err(error), Format::Json | Format::Original) = (&asked, format) {
+            let text = match error {
+                Error::Fatal { text, .. } => text.clone(),
+                _ => String::new(),
+            };
+            render(remote.ui, path, format, &Err(Cause::plain(text)))?;
+        }
+        asked?;
     }
     Ok(verify::native(&image, &material, request).map_err(cause))
 }
@@ -244,7 +255,14 @@ impl<'a> Remote<'a> {
                 None => connection.insert(self.connect()?),
             };
             match keystore::find_signers(client, servers, id) {
-                Ok(keys) => found.extend(keys),
+                Ok(keys) => {
+                    for key in keys {
+                        match with_what_is_known(key, material) {
+                            Ok(key) => found.push(key),
+                            Err(text) => self.ui.warning(format_args!("{NO_MATERIAL}{text}")),
+                        }
+                    }
+                }
                 Err(error) => {
                     if error.status() == Some(401) {
                         tell_unauthorized(self.ui, None);
@@ -271,6 +289,38 @@ impl<'a> Remote<'a> {
             )),
         })
     }
+}
+
+/// Joins a fetched key with the copies in the user's keyrings.
+///
+/// A server may leave out what is known here: a revocation, an end.
+fn with_what_is_known(fetched: Entity, material: &KeyMaterial) -> Result<Entity, String> {
+    let KeyMaterial::Keyrings(keyrings) = material else {
+        return Ok(fetched);
+    };
+    let fingerprint = fetched.fingerprint();
+    let mut joined = fetched;
+    for (origin, ring) in keyrings {
+        let stored = ring
+            .position(&fingerprint)
+            .and_then(|at| ring.entities().get(at));
+        let (Some(stored), false) = (stored, *origin == Origin::Remote) else {
+            continue;
+        };
+        let text = |error: crate::key::pgp::Error| error.to_string();
+        let mut all = stored.clone();
+        for update in updates_from_armored_or_binary(joined.raw()).map_err(text)? {
+            if let Some(packets) = merge(&all, &update).map_err(text)? {
+                let merged = Keyring::parse(&packets).map_err(text)?.into_entities();
+                all = merged
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| format!("key {fingerprint} cannot be joined with its copy"))?;
+            }
+        }
+        joined = all;
+    }
+    Ok(joined)
 }
 
 /// Keys that are looked up at most for one image; an attacker can name any number.
@@ -357,4 +407,34 @@ fn load_keyrings(ui: &Ui, flag: Option<PathBuf>) -> Result<KeyMaterial, KeyringE
         (Origin::Global, global),
         (Origin::Local, local),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::pgp::{KeyType, Params, generate};
+
+    #[test]
+    fn what_is_known_here_outweighs_the_copy_of_a_server() {
+        let now = 1_700_000_000;
+        let pair = generate(&Params {
+            name: "A",
+            key_type: KeyType::Ed25519,
+            now,
+            ..Params::default()
+        })
+        .unwrap();
+        let fresh = || Keyring::parse(&pair.public_bytes).unwrap().into_entities();
+        let updates = updates_from_armored_or_binary(pair.revocation_certificate.as_bytes());
+        let revoked = merge(&fresh()[0], &updates.unwrap()[0]).unwrap().unwrap();
+        for origin in [Origin::Global, Origin::Local] {
+            let ring = Keyring::parse(&revoked).unwrap();
+            let material = KeyMaterial::Keyrings(vec![(origin, ring)]);
+            let joined = with_what_is_known(fresh().remove(0), &material).unwrap();
+            assert!(joined.usable_for_signing(now + 1).is_err(), "{origin}");
+        }
+        let nothing = KeyMaterial::Keyrings(Vec::new());
+        let alone = with_what_is_known(fresh().remove(0), &nothing).unwrap();
+        assert!(alone.usable_for_signing(now + 1).is_ok());
+    }
 }

@@ -142,7 +142,8 @@ impl ConfigFile {
     /// The system's refusal; then the file is unchanged.
     pub fn replace(&self, _lock: &Lock, content: &[u8]) -> Result<(), Error> {
         let old = fs::symlink_metadata(&self.path).ok();
-        let mode = old.as_ref().map_or(self.mode, |old| old.mode() & 0o777);
+        // Tokens are for nobody else, whatever mode the file came with.
+        let mode = old.as_ref().map_or(self.mode, |old| old.mode() & self.mode);
         files::replace(&self.path, content, mode).map_err(|source| self.failed("open", source))?;
         let owner = old.map(|old| (old.uid(), old.gid()));
         match owner {

@@ -60,6 +60,9 @@ pub enum Error {
         /// The user of this process.
         user: u32,
     },
+    /// Another user could change the keys.
+    #[error("{} can be changed by other users, its keys cannot be trusted", .0.display())]
+    OpenToOthers(PathBuf),
     /// The path is no folder.
     #[error("mkdir {}: not a directory", .0.display())]
     NotAFolder(PathBuf),
@@ -194,7 +197,10 @@ impl KeyringFolder {
             });
         }
         if data.uid() != user {
-            return Ok(());
+            return match data.mode() & 0o022 {
+                0 => Ok(()),
+                _ => Err(Error::OpenToOthers(self.path.clone())),
+            };
         }
         let mode = data.mode() & 0o7777;
         if mode != 0o700 {
@@ -287,11 +293,13 @@ impl GlobalKeyring {
     /// The system's refusal, for example because the folder is missing.
     pub fn lock(&self) -> Result<Lock, Error> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        files::lock_folder(folder).map_err(|source| Error::System {
+        let lock = files::lock_folder(folder).map_err(|source| Error::System {
             what: "open",
             path: self.path.clone(),
             source,
-        })
+        })?;
+        files::sweep(folder, &lock);
+        Ok(lock)
     }
 
     /// Adds keys at the end, in one step. The caller holds the lock.
@@ -314,6 +322,15 @@ impl GlobalKeyring {
 }
 
 fn read_or_empty(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    // Own files were repaired before; what is left is another user's doing.
+    if let Ok(data) = fs::symlink_metadata(path)
+        && data.is_file()
+    {
+        let user = rustix::process::geteuid().as_raw();
+        if ![0, user].contains(&data.uid()) || data.mode() & 0o022 != 0 {
+            return Err(Error::OpenToOthers(path.to_owned()));
+        }
+    }
     match files::read_no_follow(path, MAX_KEYRING) {
         Err(error)
             if matches!(
@@ -332,6 +349,14 @@ fn read_or_empty(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 }
 
 fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    // What could not be read again is not written.
+    if u64::try_from(content.len()).map_or(true, |len| len > MAX_KEYRING) {
+        return Err(Error::System {
+            what: "write",
+            path: path.to_owned(),
+            source: io::Error::from(io::ErrorKind::FileTooLarge),
+        });
+    }
     files::replace(path, content, mode).map_err(|source| Error::System {
         what: "write",
         path: path.to_owned(),

@@ -64,6 +64,22 @@ pub enum Error {
 
 impl Error {
     /// Status code of a refusal.
+    /// Whether another key might still get an answer from this server.
+    pub fn is_about_this_key(&self) -> bool {
+        match self {
+            Self::Http(http::Error::Exchange { fault, .. }) => {
+                matches!(fault, http::Fault::TooLarge(_))
+            }
+            Self::Http(_) => false,
+            Self::Status { status, .. } => {
+                (400..500).contains(status) && *status != 401 && *status != 429
+            }
+            Self::Unreadable(_) | Self::NoKeys | Self::OtherKey(_) | Self::SeveralKeys => true,
+            Self::NoServer => false,
+        }
+    }
+
+    /// Status code of a refusal.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -249,7 +265,8 @@ pub fn add(client: &Client, server: &Server, armored: &str) -> Result<String, Er
     );
     request.max_body = MAX_INDEX;
     let answer = send(client, server, request)?;
-    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    let text = String::from_utf8_lossy(&answer.body);
+    Ok(text.chars().take(MAX_MESSAGE).collect())
 }
 
 /// Pages of a search that are read at most.
@@ -305,7 +322,9 @@ fn send(client: &Client, server: &Server, mut request: Request) -> Result<Respon
         && !told.error.message.is_empty()
     {
         text.push_str(": ");
-        text.extend(told.error.message.chars().take(MAX_MESSAGE));
+        // A server must not forge lines of ours.
+        let shown = told.error.message.chars().filter(|c| !c.is_control());
+        text.extend(shown.take(MAX_MESSAGE));
     }
     Err(Error::Status {
         status: answer.status,

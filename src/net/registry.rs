@@ -171,7 +171,9 @@ fn fetch_token(
 
 fn refusal(url: &Url, answer: &Response) -> Error {
     let body = String::from_utf8_lossy(&answer.body);
-    let body: String = body.trim().chars().take(TOLD).collect();
+    // A server must not forge lines of ours.
+    let shown = body.trim().chars().filter(|c| !c.is_control());
+    let body: String = shown.take(TOLD).collect();
     Error::Status {
         url: url.to_string(),
         status: answer.status_text(),

@@ -356,7 +356,8 @@ fn pretty(value: &impl Serialize) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '<' | '>' | '&' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+            '\n' => out.push(c),
+            c if matches!(c, '<' | '>' | '&') || super::is_steering(c) => {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
             c => out.push(c),

@@ -2,6 +2,7 @@
 
 use crate::server::{Authority, Server, answer, hkp};
 use crate::tool::{Folder, fixture, fixture_text};
+use std::io::Write as _;
 
 const ONE: &str = "31359731D5C34C90C977AAF822CC73292934D01F";
 
@@ -282,5 +283,69 @@ fn a_refresh_that_fails_changes_nothing() {
     assert_eq!(
         unknown.stderr,
         "ERROR:   refresh failed: 12345678: no key matching given fingerprint found\n"
+    );
+}
+
+#[test]
+fn a_bare_revocation_arrives_by_a_refresh() {
+    // What Hockeypuck answers for a key that was revoked for good.
+    let owner = Folder::new().with(&["native/unsigned.sif"]);
+    let pair = [
+        "key",
+        "newpair",
+        "-b",
+        "1024",
+        "-N",
+        "A",
+        "-E",
+        "a@e",
+        "-C",
+        "",
+        "-P",
+        "",
+        "--push=false",
+    ];
+    assert_eq!(owner.run(&pair, &[]).code, 0);
+    assert_eq!(owner.run(&["sign", "unsigned.sif"], &[]).code, 0);
+    let key = fingerprint(&owner);
+    let certificate = owner.path(&format!("keys/revocations/{key}.asc"));
+    let certificate = std::fs::read_to_string(certificate).unwrap();
+    let user = Folder::new();
+    std::fs::copy(owner.path("unsigned.sif"), user.path("signed.sif")).unwrap();
+    std::fs::write(user.path("a.gpg"), owner.keyring()).unwrap();
+    assert_eq!(user.run(&["key", "import", "a.gpg"], &[]).code, 0);
+    assert_eq!(user.run(&["verify", "--local", "signed.sif"], &[]).code, 0);
+    let server = Server::answering(answer(200, &[], &certificate));
+    let news = user.run(&["key", "refresh", "-u", &server.url()], &[]);
+    assert_eq!(
+        news.stdout,
+        format!("Key with fingerprint {key} changed\n"),
+        "{news:?}"
+    );
+    let verdict = user.run(&["verify", "--local", "signed.sif"], &[]);
+    assert!(
+        verdict.stderr.contains("signature made by revoked key"),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn one_key_that_is_too_large_does_not_hide_the_news_of_others() {
+    let two = fixture_text("keys/pgp-two.pub.asc");
+    let folder = Folder::new().with_keyring();
+    let server = Server::http(move |seen, out| {
+        let reply = if seen.path.contains(&ONE.to_lowercase()) {
+            answer(200, &[], "x".repeat(5 << 20))
+        } else {
+            answer(200, &[], &two)
+        };
+        out.write_all(&reply)
+    });
+    let outcome = folder.run(&["key", "refresh", "-u", &server.url()], &[]);
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    assert!(outcome.stdout.ends_with(" unchanged\n"), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("no useful answer for 1 of 2 keys"),
+        "{outcome:?}"
     );
 }

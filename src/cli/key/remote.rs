@@ -5,6 +5,7 @@ use super::{Ring, failed};
 use crate::cli::servers::{self, client, servers, tell_unauthorized, url_option};
 use crate::cli::{self, Error, usage};
 use crate::disk::keyring::{Purpose, Which};
+use crate::key::pgp::Update;
 use crate::key::pgp::{
     ArmorKind, Entity, Fingerprint, Keyring, Selector, encode_armor, updates_from_armored_or_binary,
 };
@@ -189,7 +190,7 @@ pub(super) fn refresh(ui: &Ui, args: &RefreshArgs) -> Result<(), Error> {
     for fingerprint in &chosen {
         let wanted = Wanted::Fingerprint(*fingerprint);
         let told = match keystore::fetch(&client, &server, &wanted) {
-            Ok(answer) => match refresh_one(ui, &target, fingerprint, &answer) {
+            Ok(answer) => match refresh_one(ui, &target, &keyring, fingerprint, &answer) {
                 Ok(told) => told,
                 Err(Useless(text)) => {
                     ui.warning(format_args!("key {fingerprint}: {text}"));
@@ -198,6 +199,11 @@ pub(super) fn refresh(ui: &Ui, args: &RefreshArgs) -> Result<(), Error> {
                 }
             },
             Err(error) if error.status() == Some(404) => "not found on the key server",
+            Err(error) if error.is_about_this_key() => {
+                ui.warning(format_args!("key {fingerprint}: {error}"));
+                useless = useless.saturating_add(1);
+                continue;
+            }
             // The next request would end no better.
             Err(error) => return Err(fail(get_text(ui, &error))),
         };
@@ -247,13 +253,19 @@ fn refresh_choice(keyring: &Keyring, named: &[String]) -> Result<Vec<Fingerprint
 fn refresh_one(
     ui: &Ui,
     target: &Target,
+    keyring: &Keyring,
     fingerprint: &Fingerprint,
     answer: &[u8],
 ) -> Result<&'static str, Useless> {
     let updates = updates_from_armored_or_binary(answer).map_err(|e| Useless(e.to_string()))?;
+    let stored = keyring
+        .position(fingerprint)
+        .and_then(|at| keyring.entities().get(at));
+    // Hockeypuck answers for a revoked key with the bare revocation.
     let about = updates
-        .iter()
-        .filter(|update| update.fingerprint().as_ref() == Some(fingerprint));
+        .into_iter()
+        .filter(|update| stored.is_some_and(|stored| update.is_about(stored)))
+        .map(Update::without_foreign_signatures);
     let mut found = false;
     let mut changed = false;
     for update in about {
@@ -265,7 +277,7 @@ fn refresh_one(
             Target::Global(_) => None,
         };
         for ring in secret.into_iter().chain([target.public()]) {
-            let merged = merge_into(ui, &lock, ring, update)?;
+            let merged = merge_into(ui, &lock, ring, &update)?;
             changed |= merged.is_some_and(|(_, changed)| changed);
         }
     }
@@ -321,7 +333,9 @@ pub(super) fn send(
     match keystore::add(client, server, &armored) {
         Ok(answer) if answer.trim().is_empty() => Ok(()),
         Ok(answer) => {
-            ui.info(format_args!("Key server response: {}", answer.trim_end()));
+            // Lines behind the first are set off, so that none looks like ours.
+            let answer = answer.trim_end().replace('\n', "\n         ");
+            ui.info(format_args!("Key server response: {answer}"));
             Ok(())
         }
         Err(error) if error.status() == Some(401) => {

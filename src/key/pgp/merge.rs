@@ -18,6 +18,7 @@ use super::{
 /// Unlike an [`Entity`] it need not be usable alone: key servers send keys without user ids.
 pub struct Update {
     raw: Zeroizing<Vec<u8>>,
+    with_foreign: bool,
     target: Target,
     entity: Result<Entity, Malformed>,
 }
@@ -51,6 +52,14 @@ impl Update {
             Target::Key(_) => None,
             Target::Revocations(signatures) => signatures.iter().find_map(|s| s.issuer),
         }
+    }
+
+    /// Leaves out certifications by other keys, which nobody can check and of
+    /// which a key server may send any number.
+    #[must_use]
+    pub fn without_foreign_signatures(mut self) -> Self {
+        self.with_foreign = false;
+        self
     }
 
     /// Whether this is about a key; a bare revocation has to hold under it.
@@ -110,12 +119,22 @@ pub fn merge(stored: &Entity, update: &Update) -> Result<Option<Zeroizing<Vec<u8
                 let Some(part) = parts.get_mut(*at) else {
                     continue;
                 };
-                let added = good_signatures(stored.primary_key(), &news, &part.known());
+                let added = good_signatures(
+                    stored.primary_key(),
+                    &news,
+                    &part.known(),
+                    update.with_foreign,
+                );
                 changed |= !added.is_empty();
                 part.added.extend(added);
             }
             None => {
-                let signatures = good_signatures(stored.primary_key(), &news, &HashSet::new());
+                let signatures = good_signatures(
+                    stored.primary_key(),
+                    &news,
+                    &HashSet::new(),
+                    update.with_foreign,
+                );
                 let bound = signatures
                     .iter()
                     .any(|body| binds(stored.primary_key(), body));
@@ -252,6 +271,7 @@ fn good_signatures<'a>(
     primary: &PublicKey,
     news: &Part<'a>,
     known: &HashSet<&[u8]>,
+    with_foreign: bool,
 ) -> Vec<&'a [u8]> {
     let subkey = match news.name {
         Name::Subkey(public) => PublicKey::parse(public).ok(),
@@ -266,6 +286,9 @@ fn good_signatures<'a>(
                 return false;
             };
             let own = signature.issued_by(&primary.fingerprint, primary.key_id);
+            if !own && !with_foreign {
+                return false;
+            }
             match (news.name, signature.kind) {
                 (Name::Primary, kind::KEY_REVOCATION) => is_own_revocation(primary, &signature),
                 (Name::Primary, kind::DIRECT) => !own || check_on_key(primary, &signature).is_ok(),
@@ -337,6 +360,7 @@ fn read(raw: &[u8]) -> Result<Update, Malformed> {
     };
     Ok(Update {
         raw: Zeroizing::new(raw.to_vec()),
+        with_foreign: true,
         entity: Entity::read(raw),
         target,
     })

@@ -67,6 +67,10 @@ pub(crate) struct PublicKey {
 
 /// Longest accepted RSA, DSA or ElGamal number: bounds the work one signature can cause.
 const MAX_BITS: u16 = 16384;
+/// Longest accepted DSA modulus; its arithmetic is slow, and FIPS 186-4 ends at 3072.
+const MAX_DSA_BITS: u16 = 4096;
+/// Longest accepted order of a DSA subgroup; FIPS 186-4 ends at 256.
+const MAX_DSA_ORDER: u16 = 512;
 
 impl PublicKey {
     /// Parses the public part at the start of a public or secret key packet body.
@@ -235,11 +239,11 @@ pub(crate) fn public_part(body: &[u8]) -> Result<(usize, u16), Malformed> {
     if version == 6 {
         fields.u32()?;
     }
-    let mut numbers = |count: usize| -> Result<u16, Malformed> {
+    let mut numbers = |limits: &[u16]| -> Result<u16, Malformed> {
         let mut first = None;
-        for _ in 0..count {
+        for limit in limits {
             let (bits, _) = fields.mpi()?;
-            if bits > MAX_BITS {
+            if bits > *limit {
                 return Err(Malformed::Structural("key too large"));
             }
             first.get_or_insert(bits);
@@ -247,9 +251,9 @@ pub(crate) fn public_part(body: &[u8]) -> Result<(usize, u16), Malformed> {
         Ok(first.unwrap_or(0))
     };
     let bits = match algorithm {
-        RSA | RSA_ENCRYPT | RSA_SIGN => numbers(2)?,
-        DSA => numbers(4)?,
-        ELGAMAL => numbers(3)?,
+        RSA | RSA_ENCRYPT | RSA_SIGN => numbers(&[MAX_BITS; 2])?,
+        DSA => numbers(&[MAX_DSA_BITS, MAX_DSA_ORDER, MAX_DSA_BITS, MAX_DSA_BITS])?,
+        ELGAMAL => numbers(&[MAX_BITS; 3])?,
         ECDSA | ECDH | EDDSA => {
             let length = fields.u8()?;
             if length == 0 || length == 255 {
