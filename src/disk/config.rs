@@ -135,7 +135,8 @@ impl ConfigFile {
         files::lock_folder(self.folder()).map_err(|source| self.failed("open", source))
     }
 
-    /// Replaces the file in one step; an existing one keeps mode and owner.
+    /// Replaces the file in one step; an existing one keeps its owner, and its mode as far as it is
+    /// not wider than that of a new one.
     /// The caller holds the lock and has read the file under it.
     ///
     /// # Errors
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_keeps_its_mode() {
+    fn a_file_with_tokens_is_closed_to_others_when_it_is_written() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("f");
         let file = file(&path);
@@ -294,7 +295,7 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let lock = file.lock().unwrap();
         file.replace(&lock, b"new").unwrap();
-        assert_eq!(mode(&path), 0o640);
+        assert_eq!(mode(&path), 0o600);
         assert_eq!(file.read().unwrap().unwrap().as_slice(), b"new");
         file.replace(&lock, &[b' '; 2000]).unwrap();
         assert!(file.read().is_err());
