@@ -2,7 +2,6 @@
 
 use crate::server::{Authority, Server, answer, hkp};
 use crate::tool::{Folder, fixture, fixture_text};
-use std::io::Write as _;
 
 const ONE: &str = "31359731D5C34C90C977AAF822CC73292934D01F";
 
@@ -348,4 +347,44 @@ fn one_key_that_is_too_large_does_not_hide_the_news_of_others() {
         outcome.stderr.contains("no useful answer for 1 of 2 keys"),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn a_pull_killed_at_any_write_leaves_the_old_or_the_new_keyring() {
+    let strace = std::process::Command::new("strace").arg("-V").output();
+    if strace.is_err() {
+        let required = std::env::var_os("SIGSIF_PEERS").is_some_and(|word| word == "required");
+        assert!(!required, "strace is not installed");
+        eprintln!("SKIPPED: strace is not installed");
+        return;
+    }
+    let one = fixture_text("keys/pgp-one.pub.asc");
+    let server = hkp(&[&one]);
+    let url = server.url();
+    let pull = ["key", "pull", "-u", &url, ONE];
+    let folder = Folder::new();
+    let two = fixture("keys/pgp-two.pub.asc");
+    let import = ["key", "import", two.to_str().unwrap()];
+    assert_eq!(folder.run(&import, &[]).code, 0);
+    let old = folder.keyring();
+    assert_eq!(folder.run(&pull, &[]).code, 0);
+    let new = folder.keyring();
+    assert!(new.starts_with(&old) && new.len() > old.len());
+    let (mut kills, mut kept) = (0, 0);
+    for call in ["openat", "fchmod", "fsync", "rename", "flock"] {
+        for n in 1.. {
+            std::fs::write(folder.path("keys/pgp-public"), &old).unwrap();
+            let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+            let front = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+            if folder.run_under(&front, &pull, &[]).code == 0 {
+                break;
+            }
+            let found = folder.keyring();
+            assert!(found == old || found == new, "{call} {n}: neither");
+            kills += 1;
+            kept += usize::from(found == old);
+        }
+    }
+    println!("{kills} kill points, {kept} with the old keyring");
+    assert!(kept > 0 && kills > 5);
 }

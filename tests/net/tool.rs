@@ -61,10 +61,17 @@ impl Folder {
     }
 
     pub fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_sigsif"))
-            .args(args)
+        self.run_under(&[], args, env)
+    }
+
+    /// Runs the program with another one in front, such as a tracer.
+    pub fn run_under(&self, front: &[&str], args: &[&str], env: &[(&str, &str)]) -> Outcome {
+        let words = [front, &[env!("CARGO_BIN_EXE_sigsif")], args].concat();
+        let output = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(self.0.path())
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("SIGSIF_CONFIGDIR", self.path("cfg"))
             .env("SIGSIF_SYSCONFDIR", self.path("sys"))

@@ -35,8 +35,9 @@ const REPLAYED: &[&str] = &[
     "keysdir-and-env",
 ];
 
-/// Scenarios about commands, servers or certificates that do not exist yet.
-const NOT_BUILT: &[&str] = &[
+/// Scenarios that other tests replay, `tests/keys.rs`, `tests/net` and `tests/remote`, and the
+/// one about certificates, which do not exist yet.
+const ELSEWHERE: &[&str] = &[
     "key-export",
     "key-remove",
     "key-remove-secret-destroys-others",
@@ -59,8 +60,8 @@ const NOT_BUILT: &[&str] = &[
     "verify-certificate",
 ];
 
-/// Commands that do not exist yet: steps with them are left out.
-const MISSING_COMMANDS: &[&[&str]] = &[
+/// Commands that other tests replay: steps with them are left out.
+const OTHER_COMMANDS: &[&[&str]] = &[
     &["key", "export"],
     &["key", "remove"],
     &["key", "search"],
@@ -88,11 +89,11 @@ fn cli_scenarios_answer_as_recorded() {
     for steps in &scenarios {
         let name = steps[0].scenario();
         assert!(
-            REPLAYED.contains(&name) != NOT_BUILT.contains(&name),
+            REPLAYED.contains(&name) != ELSEWHERE.contains(&name),
             "scenario {name} must stand in one of the two lists"
         );
     }
-    assert_eq!(scenarios.len(), REPLAYED.len() + NOT_BUILT.len());
+    assert_eq!(scenarios.len(), REPLAYED.len() + ELSEWHERE.len());
     scenarios.retain(|steps| REPLAYED.contains(&steps[0].scenario()));
     let all: usize = scenarios.iter().map(Vec::len).sum();
     on_all_cores(&scenarios, |steps| replay(&judge, steps));
@@ -116,7 +117,7 @@ fn replay(judge: &Judge, steps: &[Record]) {
         let missing = |command: &&[&str]| {
             step.argv.len() >= command.len() && command.iter().zip(&step.argv).all(|(a, b)| a == b)
         };
-        if MISSING_COMMANDS.iter().any(missing) {
+        if OTHER_COMMANDS.iter().any(missing) {
             continue;
         }
         play(judge, &sandbox, step);
