@@ -315,6 +315,28 @@ fn signing_time() -> Result<i64, Error> {
         })
 }
 
+/// Opens an image that another process may be signing at this moment.
+///
+/// `work` gets the file and its parsed image; it runs once.
+fn with_image<T>(
+    path: &std::path::Path,
+    access: sif_file::Access,
+    work: impl FnOnce(&sif_file::SifFile, &crate::sif::Image<'_>) -> T,
+) -> Result<T, Cause> {
+    // A writer is past its commit long before that many looks.
+    const LOOKS: u32 = 200;
+    for look in 1.. {
+        let file = sif_file::SifFile::open(path, access)?;
+        let image = file.image();
+        if file.was_resized() && look < LOOKS {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            continue;
+        }
+        return Ok(work(&file, &image?));
+    }
+    Err(Cause::plain("image changes all the time"))
+}
+
 /// Threads for hashing: one per core that this process may use.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

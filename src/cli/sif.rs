@@ -91,21 +91,32 @@ fn view(ui: &Ui, name: &str, args: &[OsString]) -> Result<(), Failure> {
         [path] => (None, Path::new(path)),
         _ => (None, Path::new("")),
     };
-    let file = SifFile::open(path, Access::Read)?;
-    let image = file.image()?;
+    super::with_image(path, Access::Read, |file, image| {
+        show(ui, name, id, file, image)
+    })?
+}
+
+fn show(
+    ui: &Ui,
+    name: &str,
+    id: Option<u32>,
+    file: &SifFile,
+    image: &Image<'_>,
+) -> Result<(), Failure> {
+    let plain = |text: String| Failure::Cause(Cause::plain(text));
     let object = match id {
         Some(id) => Some(image.object(id).map_err(|error| plain(error.to_string()))?),
         None => None,
     };
     let output = match (name, object) {
-        ("dump", Some(object)) => return dump(&file, &image, object),
+        ("dump", Some(object)) => return dump(file, image, object),
         (_, Some(object)) => text::info(object).map_err(|error| plain(error.to_string()))?,
-        ("header", None) => text::header(&image),
-        _ => text::list(&image),
+        ("header", None) => text::header(image),
+        _ => text::list(image),
     };
     image.still_there()?;
     super::print(output).map_err(Failure::Output)?;
-    tell_faults(ui, &image);
+    tell_faults(ui, image);
     Ok(())
 }
 

@@ -130,10 +130,10 @@ pub(super) fn tell_deprecated<T>(flag: Option<T>, name: &str, hint: &str) {
 }
 
 fn require_signable(path: &Path, selection: &Selection) -> Result<(), Cause> {
-    let file = SifFile::open(path, Access::Write)?;
-    let image = file.image()?;
-    sign::plan(&image, selection).map_err(cause)?;
-    Ok(image.still_there()?)
+    super::with_image(path, Access::Write, |_, image| {
+        sign::plan(image, selection).map_err(cause)?;
+        Ok(image.still_there()?)
+    })?
 }
 
 fn sign(

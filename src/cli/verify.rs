@@ -6,7 +6,7 @@ use super::{Cause, Error, go, passphrase, usage};
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
-use crate::disk::sif_file::{Access, SifFile};
+use crate::disk::sif_file::Access;
 use crate::key::pem::PublicKey;
 use crate::key::pgp::{Entity, Keyring, merge, updates_from_armored_or_binary};
 use crate::net::http::Client;
@@ -175,28 +175,23 @@ fn judge(
     remote: Option<Remote<'_>>,
     format: Format,
 ) -> Result<Result<Report, Cause>, Error> {
-    let file = match SifFile::open(path, Access::Read) {
-        Ok(file) => file,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let image = match file.image() {
-        Ok(image) => image,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    if let Some(remote) = remote {
-        // Without a usable configuration nobody can be asked; the rest of the
-        // answer is still wanted as data.
-        let asked = remote.add_missing(&image, &mut material, request);
-        if let (Err(error), Format::Json | Format::Original) = (&asked, format) {
-            let text = match error {
-                Error::Fatal { text, .. } => text.clone(),
-                _ => String::new(),
-            };
-            render(remote.ui, path, format, &Err(Cause::plain(text)))?;
+    let judged = super::with_image(path, Access::Read, |_, image| {
+        if let Some(remote) = remote {
+            // Without a usable configuration nobody can be asked; the rest of
+            // the answer is still wanted as data.
+            let asked = remote.add_missing(image, &mut material, request);
+            if let (Err(error), Format::Json | Format::Original) = (&asked, format) {
+                let text = match error {
+                    Error::Fatal { text, .. } => text.clone(),
+                    _ => String::new(),
+                };
+                render(remote.ui, path, format, &Err(Cause::plain(text)))?;
+            }
+            asked?;
         }
-        asked?;
-    }
-    Ok(verify::native(&image, &material, request).map_err(cause))
+        Ok(verify::native(image, &material, request).map_err(cause))
+    });
+    judged.unwrap_or_else(|unreadable| Ok(Err(unreadable)))
 }
 
 fn cause(error: verify::Error) -> Cause {

@@ -126,6 +126,18 @@ impl SifFile {
         })
     }
 
+    /// Whether the file has another length than when it was mapped.
+    ///
+    /// A signer appends its data before its descriptors become visible. So if
+    /// this is false after [`SifFile::image`], the table that was read names
+    /// nothing behind the map; if it is true, open the file again.
+    pub fn was_resized(&self) -> bool {
+        let now = self.file.metadata().map(|data| data.len());
+        now.map_or(true, |len| {
+            usize::try_from(len) != Ok(self.map.bytes().len())
+        })
+    }
+
     /// The parsed image, borrowed from this file.
     ///
     /// # Errors
