@@ -5,18 +5,9 @@ use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::net::http::{Authorization, Client};
 use crate::net::keystore::{BadUrl, Server, parse_url};
-use crate::remote::endpoint::Asked;
+pub(super) use crate::remote::endpoint::Asked;
 use crate::ui::Ui;
 use std::path::PathBuf;
-
-/// What the servers are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// One server: search, pull, push, refresh.
-    Primary,
-    /// Every server, one after the other: verify.
-    All,
-}
 
 /// Why nobody can be asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +25,7 @@ pub(super) enum Error {
 /// `url` is the value of `--url`: only that server, without credentials.
 ///
 /// Source: spec/cli.md 5.5.
-pub(super) fn servers(ui: &Ui, url: Option<&str>, purpose: Purpose) -> Result<Vec<Server>, Error> {
+pub(super) fn servers(ui: &Ui, url: Option<&str>, asked: Asked) -> Result<Vec<Server>, Error> {
     // A bad address is told before the configuration is looked at.
     if let Some(url) = url {
         parse_url(url)?;
@@ -44,10 +35,6 @@ pub(super) fn servers(ui: &Ui, url: Option<&str>, purpose: Purpose) -> Result<Ve
         let own = endpoint::own_keyserver(&active).map_err(Error::Config)?;
         active.fill_keyservers(&own);
     }
-    let asked = match purpose {
-        Purpose::Primary => Asked::Primary,
-        Purpose::All => Asked::All,
-    };
     let chosen = active
         .key_servers(&config.credentials, url, asked)
         .map_err(|error| Error::Config(error.to_string()))?;

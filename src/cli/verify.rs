@@ -1,6 +1,6 @@
 //! `verify`: judge the signatures of an image.
 
-use super::servers::{self, Purpose as ServersFor, tell_unauthorized, url_option};
+use super::servers::{self, Asked, tell_unauthorized, url_option};
 use super::sign::{KeyringError, parse_keyring, tell_deprecated};
 use super::{Cause, Error, go, passphrase, usage};
 use crate::disk::errno_text;
@@ -275,7 +275,7 @@ impl<'a> Remote<'a> {
     }
 
     fn connect(&self) -> Result<(Client, Vec<Server>), Error> {
-        let servers = servers::servers(self.ui, self.url.as_deref(), ServersFor::All);
+        let servers = servers::servers(self.ui, self.url.as_deref(), Asked::All);
         let connected = servers.and_then(|servers| Ok((servers::client()?, servers)));
         connected.map_err(|error| match error {
             servers::Error::Url(error) => Cause::plain(error).fatal(FAILED),

@@ -313,7 +313,7 @@ fn fatal(error: &servers::Error) -> Error {
 /// The client and the one server of a key command.
 pub(super) fn connect(ui: &Ui, url: Option<&str>) -> Result<(Client, Server), NoConnection> {
     let url = url_option(url);
-    let found = servers(ui, url.as_deref(), servers::Purpose::Primary).map_err(NoConnection)?;
+    let found = servers(ui, url.as_deref(), servers::Asked::Primary).map_err(NoConnection)?;
     let client = client().map_err(NoConnection)?;
     let first = found.into_iter().next();
     first

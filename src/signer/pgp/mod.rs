@@ -113,11 +113,6 @@ impl Failure {
         &self.error
     }
 
-    /// Gives up the failure for its error.
-    pub fn into_error(self) -> Error {
-        *self.error
-    }
-
     /// The signer, if the cryptography held and only key or dates stand against it.
     pub fn signer(&self) -> Option<&Signer> {
         self.signer.as_deref()
@@ -128,11 +123,6 @@ impl Opened {
     /// The signed text, line ends as LF.
     pub fn payload(&self) -> &[u8] {
         &self.payload
-    }
-
-    /// Gives up the message for its text.
-    pub fn into_payload(self) -> Vec<u8> {
-        self.payload
     }
 
     /// Who signed.
