@@ -3,6 +3,7 @@
 mod block;
 pub mod cosign;
 mod ecdsa;
+pub mod generate;
 pub mod index;
 mod locked;
 pub mod pem;
