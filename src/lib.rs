@@ -8,7 +8,7 @@
 //! sign verify                STORY  what happens, in order
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
-//! sif        key    remote   WHERE it lives    WHO signs    WHERE keys are kept
+//! sif oci    key    remote   WHERE it lives    WHO signs    WHERE keys are kept
 //! digest
 //! ```
 //!
@@ -20,6 +20,7 @@ pub mod digest;
 pub mod disk;
 pub mod key;
 pub mod net;
+pub mod oci;
 pub mod payload;
 pub mod remote;
 pub mod report;

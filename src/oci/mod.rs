@@ -1,0 +1,9 @@
+//! WHERE: OCI images inside a SIF.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+pub mod build;
+mod json;
