@@ -350,7 +350,7 @@ struct FoundKey<'a> {
 }
 
 /// Two blanks of indentation, a final line feed, HTML characters escaped as Go does.
-fn pretty(value: &impl Serialize) -> String {
+pub(super) fn pretty(value: &impl Serialize) -> String {
     // Structs of strings and numbers always serialise.
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(text.len());
