@@ -3,7 +3,11 @@
 
 mod support;
 
+#[path = "strict/check.rs"]
+mod check;
 #[path = "strict/flips.rs"]
 mod flips;
 #[path = "strict/forms.rs"]
 mod forms;
+#[path = "strict/show.rs"]
+mod show;

@@ -152,10 +152,31 @@ fn json_range(piece: &Piece) -> JsonRange {
 pub struct Claimant {
     /// Id of the signature object.
     pub object: u32,
-    /// Whether it was verified; else it only says so.
-    pub verified: bool,
-    /// Who, and why it is not verified.
+    /// Whether what it says counts.
+    pub standing: Standing,
+    /// Who, or why it does not count.
     pub text: String,
+}
+
+/// Whether what a signature says counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was verified.
+    Verified,
+    /// It says so, and there is no key to verify it with.
+    Claimed,
+    /// It does not hold, or says nothing.
+    Refused,
+}
+
+impl Standing {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Claimed => "claimed",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Draws a file as a bar of at most `width` columns, with its parts and a legend below.
@@ -228,8 +249,10 @@ fn units(coverage: &Coverage) -> Vec<Unit> {
             }
             State::Fixed | State::Free(_) => {}
         }
+        // Fields are drawn as one; sound and unsound parts of a gap are not.
+        let has_fields = matches!(piece.what, What::Header(_) | What::Descriptor { .. });
         match units.last_mut() {
-            Some(last) if last.what == unit.what => {
+            Some(last) if has_fields && last.what == unit.what => {
                 last.range.end = unit.range.end;
                 last.by.append(&mut unit.by);
                 last.problem = last.problem.take().or(unit.problem);
@@ -311,7 +334,10 @@ impl Marks {
             self.sets.push(unit.by.clone());
             self.sets.len().saturating_sub(1)
         });
-        let verified = |id: &u32| claimants.iter().any(|c| c.object == *id && c.verified);
+        let verified = |id: &u32| {
+            let holds = |c: &Claimant| c.object == *id && c.standing == Standing::Verified;
+            claimants.iter().any(holds)
+        };
         Mark::Signed {
             letter: letter(index),
             verified: unit.by.iter().any(verified),
@@ -325,48 +351,35 @@ impl Marks {
         color: bool,
     ) -> String {
         let mut out = String::from("\n");
-        let has = |wanted: fn(Mark) -> bool| drawn.iter().any(|(_, mark)| wanted(*mark));
-        for (index, set) in self.sets.iter().enumerate() {
-            let mark = drawn
-                .iter()
-                .map(|(_, mark)| *mark)
-                .find(|mark| matches!(mark, Mark::Signed { letter: l, .. } if *l == letter(index)));
-            let Some(mark) = mark else { continue };
-            let mut prefix = painted(mark, color);
-            for id in set {
-                let claimant = claimants.iter().find(|c| c.object == *id);
-                let (state, text) = match claimant {
-                    Some(c) if c.verified => ("verified", c.text.as_str()),
-                    Some(c) => ("claimed", c.text.as_str()),
-                    None => ("claimed", ""),
-                };
-                let text = one_line(text);
-                let _ = writeln!(out, "{prefix}  {state}: signature object {id}, {text}");
-                " ".clone_into(&mut prefix);
-            }
-        }
-        let mut line = |mark: Mark, text: &str| {
-            let _ = writeln!(out, "{}  {text}", painted(mark, color));
+        let find = |wanted: &dyn Fn(Mark) -> bool| {
+            let mut marks = drawn.iter().map(|(_, mark)| *mark);
+            marks.find(|mark| wanted(*mark))
         };
-        if has(|mark| mark == Mark::Signature) {
-            line(Mark::Signature, "signatures");
-        }
-        if has(|mark| mark == Mark::Fixed) {
-            line(Mark::Fixed, "fixed by the format");
-        }
-        if has(|mark| mark == Mark::Nobody) {
-            line(Mark::Nobody, "covered by nobody");
-        }
-        for claimant in claimants {
-            let shown = self.sets.iter().any(|set| set.contains(&claimant.object));
-            if !shown {
-                let text = one_line(&claimant.text);
-                let _ = writeln!(
-                    out,
-                    "   not counted: signature object {}, {text}",
-                    claimant.object
-                );
+        let mut line = |mark: Option<Mark>, text: &str| {
+            if let Some(mark) = mark {
+                let _ = writeln!(out, "{}  {text}", painted(mark, color));
             }
+        };
+        for (index, set) in self.sets.iter().enumerate() {
+            let this = |mark| matches!(mark, Mark::Signed { letter: l, .. } if l == letter(index));
+            let ids: Vec<_> = set.iter().map(ToString::to_string).collect();
+            line(find(&this), &format!("signed by {}", ids.join(" and ")));
+        }
+        line(find(&|mark| mark == Mark::Signature), "signatures");
+        line(find(&|mark| mark == Mark::Fixed), "fixed by the format");
+        line(find(&|mark| mark == Mark::Nobody), "covered by nobody");
+        if claimants.is_empty() {
+            out.push_str("\nNo signatures\n");
+            return out;
+        }
+        out.push_str("\nSignatures:\n");
+        let id = |claimant: &Claimant| claimant.object.to_string();
+        let longest = claimants.iter().map(|c| id(c).len()).max();
+        let width = longest.unwrap_or_default();
+        for claimant in claimants {
+            let standing = claimant.standing.text();
+            let text = one_line(&claimant.text);
+            let _ = writeln!(out, "{:<width$}  {standing:<8}  {text}", id(claimant));
         }
         out
     }

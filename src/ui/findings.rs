@@ -1,7 +1,7 @@
 //! Renders what an examination of an image found.
 
 use super::{json, one_line};
-use crate::check::{Finding, Severity};
+use crate::check::{Finding, Problem, Severity};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -9,7 +9,10 @@ use std::fmt::Write as _;
 pub fn text(findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
-        let object = finding.object.map(|id| format!("object {id}: "));
+        // The sentences about faults name the object themselves.
+        let named = !matches!(finding.problem, Problem::Fault(_));
+        let object = finding.object.filter(|_| named);
+        let object = object.map(|id| format!("object {id}: "));
         let text = format!("{}{}", object.unwrap_or_default(), finding.problem);
         let repair = match finding.problem.is_repairable() {
             true => " [can be repaired]",
