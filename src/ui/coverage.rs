@@ -416,7 +416,8 @@ fn cells(drawn: &[(Range<usize>, Mark)], width: usize) -> Vec<Mark> {
         return crowded(drawn, total, width);
     }
     let spare = width.saturating_sub(runs.len());
-    let share = |bytes: usize| scaled(bytes, spare, total);
+    // Twice the width, halved, rounds to the nearest.
+    let share = |bytes| scaled(bytes, spare.saturating_mul(2), total).div_ceil(2);
     let mut seen = 0_usize;
     let mut cells = Vec::with_capacity(width);
     for (len, mark) in runs {
