@@ -122,12 +122,15 @@ pub enum Error {
     /// The cryptographic library refused to sign.
     #[error("signing failed")]
     SigningFailed,
+    /// The system has no random bytes, or the library cannot write the key.
+    #[error("key generation failed")]
+    GenerationFailed,
 }
 
 /// A private key that makes signatures. Wiped from memory when dropped.
 pub struct PrivateKey {
-    kind: PrivateKind,
-    public: PublicKey,
+    pub(super) kind: PrivateKind,
+    pub(super) public: PublicKey,
 }
 
 impl PrivateKey {
@@ -332,7 +335,7 @@ impl PrivateKey {
     }
 }
 
-enum PrivateKind {
+pub(super) enum PrivateKind {
     Rsa(KeyPair),
     SmallRsa {
         key: Box<rsa::RsaPrivateKey>,
