@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use super::block::encode_block;
+pub use super::ecdsa::is_der as is_der_signature;
 pub use super::public::PublicKey;
 
 /// Why a PEM key could not be read or used.
