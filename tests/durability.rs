@@ -549,6 +549,53 @@ fn killed_while_making_a_key_leaves_old_or_new_keyrings() {
     kill_keyring_command(&home, "key newpair", newpair, false);
 }
 
+#[test]
+fn killed_while_making_a_cosign_key_pair_leaves_whole_files() {
+    if !have_strace() {
+        return;
+    }
+    let home = Home::new();
+    let (private, public) = (home.join("k.key"), home.join("k.pub"));
+    let import = || {
+        let mut command = home.sigsif(["key", "import-key-pair", "--output-key-prefix", "k"]);
+        command
+            .args(["--key".into(), peers("keys/p256.key.pem")])
+            .env("COSIGN_PASSWORD", "secret");
+        command
+    };
+    let (mut neither, mut private_only, mut both) = (0, 0, 0);
+    let points = points(&import(), KEYRING_CALLS);
+    for (call, n) in &points {
+        let _ = (fs::remove_file(&private), fs::remove_file(&public));
+        let point = format!("killed at {call} {n}");
+        let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+        let killed = run(&mut strace(&import(), &["-e".to_owned(), inject]));
+        assert_ne!(killed.code, Some(0), "{point}: {killed}");
+        match (private.exists(), public.exists()) {
+            (false, false) => neither += 1,
+            (true, false) => private_only += 1,
+            (true, true) => both += 1,
+            (false, true) => panic!("{point}: a public key alone"),
+        }
+        if private.exists() {
+            let mode = fs::metadata(&private).expect("a key").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{point}");
+            let mut print = home.sigsif(["key", "public-key", "--key", "k.key"]);
+            let made = run(print.env("COSIGN_PASSWORD", "secret")).expect(0).stdout;
+            assert_eq!(made, support::read_peers("keys/p256.pub.pem"), "{point}");
+        }
+        if public.exists() {
+            let there = fs::read(&public).expect("a key");
+            assert_eq!(there, support::read_peers("keys/p256.pub.pem"), "{point}");
+        }
+    }
+    eprintln!(
+        "key import-key-pair: {} kill points, {neither} nothing, {private_only} private only, {both} both",
+        points.len()
+    );
+    assert!(neither > 0 && private_only > 0 && both > 0);
+}
+
 /// A mounted file system, unmounted at the end.
 struct Mount(PathBuf);
 
