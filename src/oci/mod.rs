@@ -10,3 +10,4 @@
 
 pub mod build;
 mod json;
+pub mod update;
