@@ -2,7 +2,9 @@
 
 use crate::key::index;
 use crate::key::pgp::{Entity, KeyInfo, SecretState};
-use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
+use crate::report::{
+    CertificateFacts, Failure, Format, ObjectSummary, Report, Revocation, SignatureReport, Signer,
+};
 use serde::Serialize;
 
 /// The JSON of the originals (`--json`). Source: spec/sif.md 4.10.
@@ -78,7 +80,9 @@ fn original_entry(
 }
 
 /// The full answer (`--format json`); its schema is in `docs/verify-report.md`.
-pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
+///
+/// `at` is the time of judgement, seconds since 1970, if it is not now.
+pub fn full(image: &str, at: Option<u64>, outcome: Result<&Report, &str>) -> String {
     let (report, error) = match outcome {
         Ok(report) => (Some(report), None),
         Err(error) => (None, Some(error)),
@@ -103,6 +107,7 @@ pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
     pretty(&Full {
         schema: "sigsif-verify-1",
         image,
+        judged_at: at,
         verdict,
         reason,
         problems: problems.unwrap_or_default(),
@@ -116,6 +121,7 @@ pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
 struct Full<'a> {
     schema: &'static str,
     image: &'a str,
+    judged_at: Option<u64>,
     verdict: &'static str,
     reason: Option<String>,
     problems: Vec<String>,
@@ -160,6 +166,82 @@ enum FullSigner {
 struct FullKey {
     key_id: String,
     algorithm: String,
+    certificate: Option<FullCertificate>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullCertificate {
+    subject: String,
+    issuer: String,
+    serial: String,
+    fingerprint: String,
+    not_before: u64,
+    not_after: u64,
+    path: Vec<FullPathElement>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullPathElement {
+    subject: String,
+    revocation: Option<FullRevocation>,
+}
+
+#[derive(Serialize)]
+#[serde(
+    tag = "source",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+enum FullRevocation {
+    NotChecked,
+    Crl {
+        this_update: u64,
+        next_update: u64,
+    },
+    Ocsp {
+        this_update: u64,
+        next_update: Option<u64>,
+        responder: Option<String>,
+    },
+}
+
+fn full_certificate(facts: &CertificateFacts) -> FullCertificate {
+    let revocation = |known: &Revocation| match known.clone() {
+        Revocation::NotChecked => FullRevocation::NotChecked,
+        Revocation::Crl {
+            this_update,
+            next_update,
+        } => FullRevocation::Crl {
+            this_update,
+            next_update,
+        },
+        Revocation::Ocsp {
+            this_update,
+            next_update,
+            responder,
+        } => FullRevocation::Ocsp {
+            this_update,
+            next_update,
+            responder,
+        },
+    };
+    let path = facts.chain.iter().enumerate();
+    FullCertificate {
+        subject: facts.subject.clone(),
+        issuer: facts.issuer.clone(),
+        serial: facts.serial.clone(),
+        fingerprint: facts.fingerprint.clone(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        path: path
+            .map(|(index, subject)| FullPathElement {
+                subject: subject.clone(),
+                revocation: facts.revocation.get(index).map(revocation),
+            })
+            .collect(),
+    }
 }
 
 #[derive(Serialize)]
@@ -214,6 +296,7 @@ fn full_signer(signer: &Signer) -> FullSigner {
                 .map(|key| FullKey {
                     key_id: key.key_id.clone(),
                     algorithm: key.algorithm.clone(),
+                    certificate: key.certificate.as_ref().map(full_certificate),
                 })
                 .collect(),
         },
