@@ -62,6 +62,11 @@ where
     hazmat::verify_prehashed::<C>(&key.to_projective(), &z, &signature).is_ok()
 }
 
+/// Whether an ECDSA signature is DER, as every writer makes it; verifiers take `r || s` as well.
+pub fn is_der(signature: &[u8]) -> bool {
+    decode(signature).is_ok()
+}
+
 /// Leading bytes of the digest for a short field, zeros in front for a long one.
 fn fit_digest<C: Curve>(digest: &[u8]) -> FieldBytes<C> {
     let mut field = FieldBytes::<C>::default();

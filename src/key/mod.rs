@@ -4,6 +4,7 @@ mod block;
 pub mod cosign;
 pub mod crl;
 mod ecdsa;
+pub mod generate;
 pub mod index;
 mod locked;
 pub mod ocsp;

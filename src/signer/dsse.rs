@@ -192,6 +192,44 @@ pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<
     Ok(Opened { payload, accepted })
 }
 
+/// Writes an envelope again, as [`seal`] writes it: compact, members in order, standard base64.
+///
+/// An envelope whose entries were all accepted and which equals this has no byte that could be
+/// another, but for the twin of an ECDSA signature. No cryptography is checked here.
+///
+/// # Errors
+/// Those of [`open`] for a malformed envelope.
+pub fn canonical(data: &[u8]) -> Result<Vec<u8>, Error> {
+    let envelope = only_value(data)?;
+    let entries = envelope.signatures.entries.iter();
+    let signatures = entries.map(|entry| {
+        Ok(SealedEntry {
+            keyid: entry.keyid.to_string(),
+            sig: BASE64_STANDARD.encode(decode(&entry.sig)?),
+        })
+    });
+    Ok(serde_json::to_vec(&SealedEnvelope {
+        payload_type: &envelope.payload_type,
+        payload: BASE64_STANDARD.encode(decode(&envelope.payload)?),
+        signatures: signatures.collect::<Result<_, Error>>()?,
+    })?)
+}
+
+/// The payload that an envelope says to hold. UNVERIFIED: good for showing a claim, never for
+/// decisions.
+pub fn claimed_payload(data: &[u8]) -> Option<Vec<u8>> {
+    decode(&only_value(data).ok()?.payload).ok()
+}
+
+/// The signature values of an envelope, in its order; nothing is verified.
+///
+/// # Errors
+/// Those of [`open`] for a malformed envelope.
+pub fn signature_values(data: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let entries = only_value(data)?.signatures.entries;
+    entries.iter().map(|entry| decode(&entry.sig)).collect()
+}
+
 /// The key ids in an envelope, in its order; nothing is verified.
 ///
 /// # Errors

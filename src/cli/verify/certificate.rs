@@ -159,11 +159,14 @@ impl Certificates {
                 link.certificate.short_name(),
                 link.certificate.issuer_short_name()
             )),
-            Step::Skips(root) => {
+            Step::Skips(root) if root.is_self_issued() => {
                 ui.info(format_args!(
                     "skip self-signed certificate ({})",
                     root.subject()
                 ));
+            }
+            Step::Skips(root) => {
+                ui.info(format_args!("skip root certificate ({})", root.subject()));
             }
         };
         for chain in chains {
