@@ -9,7 +9,7 @@
 //! coverage                   who answers for which byte
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
-//! sif        key    remote   WHERE it lives    WHO signs    WHERE keys are kept
+//! sif oci    key    remote   WHERE it lives    WHO signs    WHERE keys are kept
 //! digest
 //! ```
 //!
@@ -23,6 +23,7 @@ pub mod digest;
 pub mod disk;
 pub mod key;
 pub mod net;
+pub mod oci;
 pub mod payload;
 pub mod remote;
 pub mod report;
