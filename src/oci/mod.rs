@@ -10,4 +10,7 @@
 
 pub mod build;
 mod json;
+pub mod manifest;
+pub mod ocisif;
+pub mod reference;
 pub mod update;
