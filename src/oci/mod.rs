@@ -13,4 +13,7 @@ mod json;
 pub mod manifest;
 pub mod ocisif;
 pub mod reference;
+pub mod select;
 pub mod update;
+
+pub use json::to_go;

@@ -5,7 +5,11 @@
 
 use super::build::{self, Blob, Existing, NewLayer, REF_NAME, cosign_image, with_image};
 use super::json::Object;
+use super::ocisif::OciSif;
 use crate::digest::Digest;
+use crate::sif::edit::{self, Content, Edit, NewObject, Patch, Wipe};
+use crate::sif::types::{DataType, GroupId};
+use crate::sif::{Descriptor, Extra};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
 
@@ -26,6 +30,8 @@ pub struct Update {
     pub index: Vec<u8>,
     /// Blobs that the old index led to and the new one does not.
     pub obsolete: Vec<Digest>,
+    /// Blobs of the extended cosign images that are still needed.
+    pub kept: Vec<Digest>,
 }
 
 /// Why a change cannot be planned.
@@ -89,16 +95,70 @@ pub fn plan<'s>(
         new.or_else(|| find(blob, digest))
     };
     let needed = reached(&new_index, &document);
-    let mut obsolete: Vec<_> = replaced.difference(&needed).collect();
-    obsolete.sort();
-    let obsolete = obsolete
-        .into_iter()
-        .filter_map(|text| Digest::parse(text).ok());
+    let digests = |texts: Vec<&String>| {
+        let mut digests: Vec<_> = texts.into_iter().filter_map(|t| Digest::parse(t).ok()).collect();
+        digests.sort_by_cached_key(ToString::to_string);
+        digests
+    };
     Ok(Update {
-        obsolete: obsolete.collect(),
+        obsolete: digests(replaced.difference(&needed).collect()),
+        kept: digests(replaced.intersection(&needed).collect()),
         blobs,
         index: new_index,
     })
+}
+
+/// Plans an update of an OCI-SIF: one commit replaces the RootIndex, adds what
+/// is new and drops what is obsolete.
+///
+/// A blob of the extended cosign images that is stored twice, for which the
+/// originals find neither, is dropped once. Other blobs stay, whether anybody
+/// names them or not. `now` in Unix seconds.
+///
+/// # Errors
+/// The image cannot be changed.
+pub fn patch(oci: &OciSif<'_, '_>, update: Update, now: i64) -> Result<Patch, edit::Error> {
+    let image = oci.image();
+    let mut edit = Edit::new(image, now);
+    edit.delete(oci.root().raw_id(), Wipe::Keep)?;
+    for digest in &update.obsolete {
+        for object in copies(oci, digest) {
+            edit.delete(object.raw_id(), Wipe::Keep)?;
+        }
+    }
+    for digest in &update.kept {
+        let mut copies = copies(oci, digest).into_iter();
+        let first = copies.next().map(|first| image.data(first)).transpose()?;
+        for copy in copies {
+            if Some(image.data(copy)?) == first {
+                edit.delete(copy.raw_id(), Wipe::Keep)?;
+            }
+        }
+    }
+    for blob in update.blobs {
+        edit.add(object(DataType::OciBlob, blob))?;
+    }
+    edit.add(object(DataType::OciRootIndex, Blob::new(update.index)))?;
+    edit.cut();
+    edit.plan()
+}
+
+/// All blobs of a digest, in table order.
+fn copies<'i>(oci: &OciSif<'i, '_>, digest: &Digest) -> Vec<&'i Descriptor> {
+    let same = oci.blobs().filter(|(known, _)| *known == digest);
+    let mut slots: Vec<_> = same.map(|(_, at)| at).collect();
+    slots.sort_unstable();
+    let objects = oci.image().objects();
+    slots.into_iter().filter_map(|at| objects.get(at)).collect()
+}
+
+/// An object of group 1, as the originals store it.
+fn object(data_type: DataType, blob: Blob) -> NewObject {
+    NewObject {
+        group: GroupId::new(1),
+        extra: Extra::OciDigest(blob.digest),
+        ..NewObject::new(data_type, Content::Bytes(blob.bytes))
+    }
 }
 
 fn find<'s>(blob: &dyn Fn(&Digest) -> Option<&'s [u8]>, digest: &str) -> Option<&'s [u8]> {
