@@ -18,7 +18,7 @@ mod header;
 mod image;
 pub mod types;
 
-pub use descriptor::{DESCRIPTOR_LEN, Descriptor, ExtraError, Link, NewDescriptor, RelativeId};
+pub use descriptor::{DESCRIPTOR_LEN, Descriptor, Extra, ExtraError, Link, RelativeId};
 pub use header::{HEADER_LEN, Header, UNSET_TIME};
-pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place};
+pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place, Snapshot};
 pub use types::{GroupId, ObjectId};

@@ -4,13 +4,12 @@ use super::passphrase::{self, Secret, Source};
 use super::{Cause, Error, go, usage};
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
-use crate::disk::sif_file::{Access, SifFile};
+use crate::disk::sif_file::Access;
 use crate::disk::{errno_text, keyring};
 use crate::key;
 use crate::key::pem::PrivateKey;
 use crate::key::pgp::{Entity, Keyring, SecretState, Selector, SigningKey};
 use crate::scope::{Legacy, Selection};
-use crate::sif::edit;
 use crate::sign::{self, NativeSigner};
 use crate::ui::prompt::{Console, Prompt, Stream};
 use crate::ui::{self, Ui, text};
@@ -61,6 +60,9 @@ pub(super) struct Args {
     keysdir: Option<PathBuf>,
     #[command(flatten)]
     passphrase: Source,
+    /// fail at once if another program is changing the image
+    #[arg(long)]
+    no_wait: bool,
     /// path of the image
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
@@ -100,7 +102,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     match key {
         Some(key) => {
             let key = load_private_key(&key, &args.passphrase, &mut prompt)?;
-            sign(&path, &NativeSigner::Dsse(&[&key]), &selection, now)
+            sign(ui, &path, args.no_wait, &NativeSigner::Dsse(&[&key]), &selection, now)
         }
         None => {
             let key = choose_pgp_key(ui, &args, &mut prompt)?;
@@ -112,7 +114,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                 // Who fixes the time wants the same bytes every time.
                 salt: std::env::var_os("SOURCE_DATE_EPOCH").is_none(),
             };
-            sign(&path, &signer, &selection, now)
+            sign(ui, &path, args.no_wait, &signer, &selection, now)
         }
     }
     .map_err(|cause| cause.fatal(FAILED))?;
@@ -137,25 +139,23 @@ fn require_signable(path: &Path, selection: &Selection) -> Result<(), Cause> {
 }
 
 fn sign(
+    ui: &Ui,
     path: &Path,
+    no_wait: bool,
     signer: &NativeSigner<'_>,
     selection: &Selection,
     now: i64,
 ) -> Result<(), Cause> {
-    let file = SifFile::open(path, Access::Locked)?;
+    let file = super::lock(ui, path, no_wait)?;
     let patch = {
         let image = file.image()?;
         sign::native(&image, signer, selection, now, super::threads()).map_err(cause)?
     };
-    Ok(file.apply(&patch)?)
+    super::apply(ui, path, file, &patch)
 }
 
 fn cause(error: sign::Error) -> Cause {
     let detail = match &error {
-        sign::Error::Edit(edit::Error::Full) => Some(
-            "Every descriptor of the image is in use: there is no room for another signature"
-                .to_owned(),
-        ),
         sign::Error::Image(error) => error.detail(),
         _ => None,
     };
