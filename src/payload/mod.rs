@@ -8,5 +8,7 @@
     )
 )]
 
+pub mod intoto;
 pub mod legacy;
 pub mod native;
+pub mod simple;

@@ -1,6 +1,7 @@
 //! The global header: 128 bytes at the start of every image.
 
 use super::descriptor::DESCRIPTOR_LEN;
+use super::layout::TABLE_HOME;
 use super::types::Arch;
 
 /// Length of the global header in bytes.
@@ -8,9 +9,6 @@ pub const HEADER_LEN: usize = 128;
 
 /// Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds: "no time set".
 pub const UNSET_TIME: i64 = -62_135_596_800;
-
-/// Byte position of the descriptor table in images of all known writers.
-pub const TABLE_OFFSET: u64 = 4096;
 
 /// Length in bytes of a descriptor table.
 pub fn table_len(capacity: usize) -> u64 {
@@ -118,8 +116,8 @@ impl Header {
         new.put(64, &created_at.to_le_bytes());
         new.set_arch(Arch::UNKNOWN);
         new.set_modified_at(created_at);
-        new.set_table(TABLE_OFFSET, capacity);
-        new.set_data_offset(TABLE_OFFSET.saturating_add(table_len(capacity)));
+        new.set_table(TABLE_HOME, capacity);
+        new.set_data_offset(TABLE_HOME.saturating_add(table_len(capacity)));
         new.set_counts(i64::try_from(capacity).unwrap_or(i64::MAX), 0);
         new
     }

@@ -16,9 +16,10 @@ pub mod digests;
 pub mod edit;
 mod header;
 mod image;
+pub mod layout;
 pub mod types;
 
-pub use descriptor::{DESCRIPTOR_LEN, Descriptor, Extra, ExtraError, Link, RelativeId};
+pub use descriptor::{DESCRIPTOR_LEN, Descriptor, Extra, ExtraError, GROUP_MASK, Link, RelativeId};
 pub use header::{HEADER_LEN, Header, UNSET_TIME};
 pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place, Snapshot};
 pub use types::{GroupId, ObjectId};

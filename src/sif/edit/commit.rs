@@ -18,9 +18,10 @@
 //! A table that has to grow moves the data: that is a new file.
 
 use super::patch::{Bytes, Copy, InPlace, Method, Patch, Rewrite, Write};
-use super::{Content, Edit, Error, NewData, PARTITION_ALIGNMENT, end_of};
+use super::{Content, Edit, Error, NewData, PARTITION_ALIGNMENT, Table, end_of};
 use crate::sif::descriptor::{DESCRIPTOR_LEN, Descriptor};
-use crate::sif::header::{HEADER_LEN, Header, TABLE_OFFSET, table_len};
+use crate::sif::header::{HEADER_LEN, Header, table_len};
+use crate::sif::layout::{self, TABLE_HOME};
 use crate::sif::types::DataType;
 
 /// Position of the used byte in a descriptor.
@@ -52,9 +53,12 @@ impl Edit<'_> {
     ///
     /// # Errors
     /// [`Error::Overflow`], or a fault of the image that a cut could make worse.
-    pub fn plan(self) -> Result<Patch, Error> {
+    pub fn plan(mut self) -> Result<Patch, Error> {
         if self.cut {
             self.image.require_sound()?;
+        }
+        if self.leaves_nothing() {
+            self.table = padded(&self.table, self.image.header().data_offset());
         }
         let home = self.new_home();
         let method = if self.capacity > self.image.capacity() {
@@ -149,9 +153,9 @@ impl Edit<'_> {
     }
 
     fn switch(&self) -> InPlace {
-        let home = self.image.table_offset();
+        let home = self.image.table_position();
         let header = self.new_header(None);
-        let table = self.table_bytes(0);
+        let table = table_bytes(&self.table, self.capacity);
         let old_len = u64::try_from(self.image.len()).unwrap_or(u64::MAX);
         let copy = self.end.max(old_len);
         let mut pointing = header.clone();
@@ -173,11 +177,13 @@ impl Edit<'_> {
     fn move_home(&self, home: u64) -> InPlace {
         let data_offset = home.saturating_add(table_len(self.capacity));
         let mut hidden = self.data_writes();
-        hidden.push(Write::data(home, self.table_bytes(0)));
+        let start = i64::try_from(data_offset).unwrap_or(i64::MAX);
+        let table = padded(&self.table, start);
+        hidden.push(Write::data(home, table_bytes(&table, self.capacity)));
         let header = self.new_header(Some((home, data_offset)));
         let mut plan = self.in_place(vec![hidden, vec![header_write(&header)]], 1);
         plan.len = self.new_len(Some(home));
-        let old = self.image.table_offset();
+        let old = self.image.table_position();
         let old_end = old.saturating_add(table_len(self.capacity)).min(plan.len);
         // In a faulty image the table may share its place with an object.
         if old < old_end && self.image.faults().is_empty() {
@@ -206,7 +212,7 @@ impl Edit<'_> {
     }
 
     fn rewrite(&self) -> Result<Rewrite, Error> {
-        let start = TABLE_OFFSET.saturating_add(table_len(self.capacity));
+        let start = TABLE_HOME.saturating_add(table_len(self.capacity));
         let shift = self.shift(start)?;
         let moved = |at: u64| {
             let to = at.checked_add(shift);
@@ -234,7 +240,7 @@ impl Edit<'_> {
                 _ => copies.push(copy),
             }
         }
-        let mut header = self.new_header(Some((TABLE_OFFSET, start)));
+        let mut header = self.new_header(Some((TABLE_HOME, start)));
         let data_size = self
             .data_end()
             .saturating_add(shift.unsigned_abs())
@@ -244,9 +250,14 @@ impl Edit<'_> {
             header.descriptors_free(),
             i64::try_from(data_size).unwrap_or(i64::MAX),
         );
+        let table = self.table.iter().map(|(slot, object)| {
+            let offset = object.offset().saturating_add(shift);
+            (*slot, object.at_offset(offset))
+        });
+        let table = padded(&table.collect(), header.data_offset());
         let mut writes = vec![
             header_write(&header),
-            Write::data(TABLE_OFFSET, self.table_bytes(shift)),
+            Write::data(TABLE_HOME, table_bytes(&table, self.capacity)),
         ];
         for new in &self.new {
             if let Content::Bytes(bytes) = &new.content {
@@ -287,9 +298,9 @@ impl Edit<'_> {
     ///
     /// Only a crash in the middle of a switch leaves such an image.
     fn new_home(&self) -> Option<u64> {
-        let table = self.image.table_offset();
+        let table = self.image.table_position();
         let len = table_len(self.image.capacity());
-        if table <= TABLE_OFFSET || len == 0 {
+        if table <= TABLE_HOME || len == 0 {
             return None;
         }
         let lowest = self
@@ -303,7 +314,7 @@ impl Edit<'_> {
         if lowest > table {
             return None;
         }
-        [TABLE_OFFSET, u64::try_from(HEADER_LEN).unwrap_or(u64::MAX)]
+        [TABLE_HOME, u64::try_from(HEADER_LEN).unwrap_or(u64::MAX)]
             .into_iter()
             .find(|home| home.saturating_add(len) <= lowest)
     }
@@ -377,30 +388,46 @@ impl Edit<'_> {
             Some(_) => 0,
             None => u64::try_from(self.image.header().data_offset()).unwrap_or_default(),
         };
-        let table = table.unwrap_or_else(|| self.image.table_offset());
+        let table = table.unwrap_or_else(|| self.image.table_position());
         let table_end = table.saturating_add(table_len(self.capacity));
         let objects = self.by_position();
         let end = objects.into_iter().map(end_of).max().unwrap_or_default();
         end.max(table_end).max(data.min(old))
     }
 
+    /// Whether no trace of a deleted object is to stay, also in the sizes with padding of others.
+    fn leaves_nothing(&self) -> bool {
+        let deletes = self.image.objects().iter().any(|old| {
+            let new = self.table.get(&old.slot());
+            new.is_none_or(|new| new.offset() != old.offset())
+        });
+        self.cut || !self.wiped.is_empty() || (deletes && !self.new.is_empty())
+    }
+
     /// Whether the file ends behind the last object.
     fn ends_behind_data(&self) -> bool {
         self.cut || !self.new.is_empty()
     }
+}
 
-    /// The new table, all data moved back by `shift` bytes.
-    fn table_bytes(&self, shift: i64) -> Vec<u8> {
-        (0..self.capacity)
-            .flat_map(|slot| match self.table.get(&slot) {
-                Some(used) => {
-                    let moved = used.at_offset(used.offset().saturating_add(shift));
-                    moved.as_bytes().to_vec()
-                }
-                None => vec![0; DESCRIPTOR_LEN],
-            })
-            .collect()
+/// The table with sizes with padding as if each object had been added behind the one in front.
+fn padded(table: &Table, data_start: i64) -> Table {
+    let (placed, _) = layout::place(table.values(), data_start);
+    let mut new = table.clone();
+    for one in placed {
+        let object = one.object.with_padded_size(one.padded_size());
+        new.insert(object.slot(), object);
     }
+    new
+}
+
+fn table_bytes(table: &Table, capacity: usize) -> Vec<u8> {
+    (0..capacity)
+        .flat_map(|slot| match table.get(&slot) {
+            Some(used) => *used.as_bytes(),
+            None => [0; DESCRIPTOR_LEN],
+        })
+        .collect()
 }
 
 fn header_write(header: &Header) -> Write {

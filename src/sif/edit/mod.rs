@@ -178,7 +178,7 @@ pub struct Edit<'i> {
     time: i64,
     header: Header,
     /// Used slots of the new table.
-    table: BTreeMap<usize, Descriptor>,
+    table: Table,
     ids: HashSet<u32>,
     capacity: usize,
     /// No slot in front of this one is free.
@@ -190,6 +190,9 @@ pub struct Edit<'i> {
     wiped: Vec<(u64, u64)>,
     cut: bool,
 }
+
+/// Used slots and what they hold.
+type Table = BTreeMap<usize, Descriptor>;
 
 /// Where new data goes.
 #[derive(Clone, Debug)]
@@ -214,7 +217,7 @@ impl<'i> Edit<'i> {
         };
         let objects = image.objects();
         let table_end = image
-            .table_offset()
+            .table_position()
             .saturating_add(table_len(image.capacity()));
         let data = u64::try_from(header.data_offset()).unwrap_or_default();
         let end = objects

@@ -1,8 +1,9 @@
 use super::*;
 use crate::sif::descriptor::DESCRIPTOR_LEN;
 use crate::sif::edit::patch::Write;
-use crate::sif::header::{TABLE_OFFSET, put};
+use crate::sif::header::put;
 use crate::sif::image::tests::image_of;
+use crate::sif::layout::TABLE_HOME;
 use crate::sif::types::{FsType, SignatureHash};
 use proptest::prelude::*;
 
@@ -177,13 +178,13 @@ fn lengths_and_places_are_those_of_the_golden_files() {
     });
     let image = Image::parse(&aligned).unwrap();
     let object = image.object(1).unwrap();
-    assert_eq!((object.offset(), padded(object)), (32256, 82));
+    assert_eq!((object.offset(), object.padded_size()), (32256, 82));
     let (fs, _) = edited(&deterministic(48), |edit| {
         edit.add(partition(PartType::Data, &[1, 2])).unwrap();
     });
     let image = Image::parse(&fs).unwrap();
     let object = image.object(1).unwrap();
-    assert_eq!((object.offset(), padded(object)), (32768, 594));
+    assert_eq!((object.offset(), object.padded_size()), (32768, 594));
     assert_eq!(image.header().data_size(), 594);
     // An empty object may lie behind the end of the file.
     let (empty, _) = edited(&deterministic(48), |edit| {
@@ -195,10 +196,6 @@ fn lengths_and_places_are_those_of_the_golden_files() {
         .unwrap();
     });
     assert_eq!((empty.len(), header(&empty).data_size()), (32176, 592));
-}
-
-fn padded(object: &Descriptor) -> i64 {
-    i64::from_le_bytes(object.as_bytes()[33..41].try_into().unwrap())
 }
 
 #[test]
@@ -249,7 +246,7 @@ fn a_full_table_grows_and_alignments_stay() {
     let image = Image::parse(&new).unwrap();
     assert_eq!(image.capacity(), 51);
     assert_eq!(image.header().data_offset(), 4096 + 585 * 51);
-    assert_eq!(image.table_offset(), TABLE_OFFSET);
+    assert_eq!(image.table_position(), TABLE_HOME);
     for (object, (_, data)) in image.objects().iter().zip(&before) {
         assert_eq!(object.offset() % 4096, 0);
         assert_eq!(image.data(object).unwrap(), data);
@@ -299,8 +296,8 @@ fn an_edit_brings_a_table_home_that_a_crash_left_behind_the_data() {
     }
     let image = Image::parse(&crashed).unwrap();
     assert_eq!(image.faults(), []);
-    let table_end = image.table_offset() + 8 * 585;
-    assert!(image.table_offset() > 8776);
+    let table_end = image.table_position() + 8 * 585;
+    assert!(image.table_position() > 8776);
     assert_eq!(u64::try_from(crashed.len()).unwrap(), table_end);
     // What other programs compute: they neither overwrite nor cut the table.
     assert_eq!(
@@ -315,7 +312,7 @@ fn an_edit_brings_a_table_home_that_a_crash_left_behind_the_data() {
             }
         });
         let image = Image::parse(&healed).unwrap();
-        assert_eq!(image.table_offset(), TABLE_OFFSET);
+        assert_eq!(image.table_position(), TABLE_HOME);
         assert_eq!(image.header().data_offset(), 8776);
         assert_eq!(seen(&healed)[..what.len()], what);
         // The place of the copy is zero, or cut off.
@@ -323,6 +320,36 @@ fn an_edit_brings_a_table_home_that_a_crash_left_behind_the_data() {
         let traces = healed[copy..].iter().take(8 * 585).filter(|b| **b != 0);
         assert_eq!((traces.count(), healed.len() > copy), (0, change));
     }
+}
+
+#[test]
+fn sizes_with_padding_do_not_tell_of_deleted_objects() {
+    let (three, _) = edited(&deterministic(8), |edit| {
+        for data in [b"one", b"two", b"six"] {
+            edit.add(generic(data)).unwrap();
+        }
+    });
+    let sizes = |bytes: &Vec<u8>| -> Vec<_> {
+        let image = Image::parse(bytes).unwrap();
+        image
+            .objects()
+            .iter()
+            .map(Descriptor::padded_size)
+            .collect()
+    };
+    let (kept, _) = edited(&three, |edit| edit.delete(2, Wipe::Keep).unwrap());
+    assert_eq!(sizes(&kept), [3, 3]);
+    let (zeroed, _) = edited(&three, |edit| edit.delete(2, Wipe::Zero).unwrap());
+    assert_eq!(sizes(&zeroed), [3, 6]);
+    let (replaced, _) = edited(&three, |edit| {
+        edit.delete(3, Wipe::Zero).unwrap();
+        edit.add(generic(b"ten")).unwrap();
+    });
+    assert_eq!(sizes(&replaced), [3, 3, 6]);
+    let (grown, _) = edited(&zeroed, |edit| edit.grow(9).unwrap());
+    let image = Image::parse(&grown).unwrap();
+    let gap = image.objects()[0].offset() - image.header().data_offset();
+    assert_eq!(sizes(&grown), [3 + gap, 6]);
 }
 
 #[test]
@@ -518,7 +545,7 @@ proptest! {
                     let healed = Image::parse(&healed).unwrap();
                     prop_assert_eq!(healed.faults(), &[]);
                     prop_assert_eq!(healed.untidy_slots().count(), 0);
-                    prop_assert_eq!(healed.table_offset(), TABLE_OFFSET);
+                    prop_assert_eq!(healed.table_position(), TABLE_HOME);
                 }
             } else {
                 prop_assert!(changes || after.capacity() > image.capacity());

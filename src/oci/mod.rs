@@ -1,0 +1,15 @@
+//! WHERE: OCI images inside a SIF.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod build;
+mod json;
+pub mod manifest;
+pub mod ocisif;
+pub mod reference;
