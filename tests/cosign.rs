@@ -10,3 +10,5 @@ mod support;
 mod keys;
 #[path = "cosign/tool.rs"]
 mod tool;
+#[path = "cosign/write.rs"]
+mod write;

@@ -36,7 +36,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     key: Option<PathBuf>,
     /// path of the predicate file, '-' for standard input
-    #[arg(long, value_name = "string", allow_hyphen_values = true, required = true)]
+    #[arg(
+        long,
+        value_name = "string",
+        allow_hyphen_values = true,
+        required = true
+    )]
     predicate: PathBuf,
     /// kind of predicate: custom, slsaprovenance, slsaprovenance02, slsaprovenance1, spdx,
     /// spdxjson, cyclonedx, link, vuln, openvex or a URI (default custom)
@@ -76,7 +81,8 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         .key
         .clone()
         .or_else(|| super::env_value("SIGN_KEY").map(PathBuf::from));
-    let key = key.ok_or_else(|| Error::fatal("attestations require a private --key to be specified"))?;
+    let key =
+        key.ok_or_else(|| Error::fatal("attestations require a private --key to be specified"))?;
     let now = super::signing_time()?;
     let kind = match &args.kind {
         Some(kind) => kind.clone(),

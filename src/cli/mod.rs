@@ -1,10 +1,12 @@
 //! EDGE: flags become a request, a request calls the core, the ui renders.
 
+mod attest;
 mod endpoint;
 mod go;
 mod key;
 mod keyserver;
 mod login;
+mod oci;
 mod passphrase;
 mod private_key;
 mod registry;
@@ -74,6 +76,7 @@ struct GlobalArgs {
 enum Command {
     Sign(sign::Args),
     Verify(verify::Args),
+    Attest(attest::Args),
     Key(key::Args),
     Remote(remote::Args),
     Keyserver(keyserver::Args),
@@ -168,6 +171,7 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
     match command {
         Command::Sign(args) => sign::run(ui, args),
         Command::Verify(args) => verify::run(ui, args),
+        Command::Attest(args) => attest::run(ui, &args),
         Command::Key(args) => key::run(ui, args),
         Command::Remote(args) => remote::run(ui, args),
         Command::Keyserver(args) => keyserver::run(ui, args),

@@ -98,7 +98,9 @@ pub(super) fn sign(
     for (digest, is_new) in images {
         match is_new {
             true => ui.info(format_args!("{what} of {digest} added")),
-            false => ui.info(format_args!("{what} of {digest} by this key is there already")),
+            false => ui.info(format_args!(
+                "{what} of {digest} by this key is there already"
+            )),
         }
     }
     if lost {

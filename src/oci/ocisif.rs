@@ -263,7 +263,9 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// [`Error::Missing`], [`Error::Changed`], and [`Error::Document`] above
     /// `limit` bytes.
     pub fn blob_bytes(&self, digest: &Digest, limit: usize) -> Result<&'a [u8], Error> {
-        let object = self.blob(digest).and_then(|at| self.image.objects().get(at));
+        let object = self
+            .blob(digest)
+            .and_then(|at| self.image.objects().get(at));
         let object = object.ok_or_else(|| Error::Missing(digest.clone()))?;
         let bytes = self.image.data(object)?;
         if bytes.len() > limit {

@@ -32,12 +32,12 @@ pub enum Choice {
 pub fn choose(oci: &OciSif<'_, '_>, choice: &Choice) -> Result<ContentDescriptor, Error> {
     let fits = |entry: &ContentDescriptor| -> Result<bool, Error> {
         match choice {
-        Choice::Main => Ok(true),
-        Choice::Digest(digest) => Ok(entry.digest == *digest),
-        Choice::Platform(wanted) if entry.kind() == Kind::Image => {
-            Ok(platform(oci, entry)?.satisfies(wanted))
-        }
-        Choice::Platform(_) => Ok(false),
+            Choice::Main => Ok(true),
+            Choice::Digest(digest) => Ok(entry.digest == *digest),
+            Choice::Platform(wanted) if entry.kind() == Kind::Image => {
+                Ok(platform(oci, entry)?.satisfies(wanted))
+            }
+            Choice::Platform(_) => Ok(false),
         }
     };
     let candidates = match choice {

@@ -96,7 +96,10 @@ pub fn plan<'s>(
     };
     let needed = reached(&new_index, &document);
     let digests = |texts: Vec<&String>| {
-        let mut digests: Vec<_> = texts.into_iter().filter_map(|t| Digest::parse(t).ok()).collect();
+        let mut digests: Vec<_> = texts
+            .into_iter()
+            .filter_map(|t| Digest::parse(t).ok())
+            .collect();
         digests.sort_by_cached_key(ToString::to_string);
         digests
     };

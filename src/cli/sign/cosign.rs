@@ -17,7 +17,7 @@ const TAKEN: [(&str, &str); 2] = [("creator", "--creator"), ("timestamp", "SOURC
 
 /// Flags of `--cosign` alone.
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct CosignArgs {
     /// sign an OCI-SIF image with a sigstore/cosign compatible signature
     #[arg(short, long)]
     pub(super) cosign: bool,
@@ -37,7 +37,7 @@ pub(super) struct Args {
     which: Which,
 }
 
-impl Args {
+impl CosignArgs {
     /// Fails if a flag was given that native signatures do not have.
     pub(super) fn require_none(&self) -> Result<(), Error> {
         let given = [
@@ -46,7 +46,9 @@ impl Args {
             (self.creator.is_some(), "creator"),
             (self.recursive, "recursive"),
         ];
-        let flag = given.into_iter().find_map(|(given, name)| given.then_some(name));
+        let flag = given
+            .into_iter()
+            .find_map(|(given, name)| given.then_some(name));
         match flag.or(self.which.given()) {
             None => Ok(()),
             Some(name) => {
@@ -119,7 +121,7 @@ fn require_flags<'k>(args: &super::Args, key: Option<&'k Path>) -> Result<&'k Pa
 }
 
 /// The free members of the payload.
-fn optional(args: &Args, now: i64) -> Result<BTreeMap<String, Value>, Error> {
+fn optional(args: &CosignArgs, now: i64) -> Result<BTreeMap<String, Value>, Error> {
     let mut optional = BTreeMap::new();
     for (name, value) in &args.annotation {
         if let Some((_, by)) = TAKEN.iter().find(|(taken, _)| taken == name) {
