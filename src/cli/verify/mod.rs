@@ -1,9 +1,11 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
+mod cosign;
 mod strict;
 
 use self::certificate::CertificateArgs;
+use self::cosign::CosignArgs;
 use self::strict::Judged;
 use super::servers::{self, Asked, tell_unauthorized, url_option};
 use super::sign::{KeyringError, parse_keyring, tell_deprecated};
@@ -42,6 +44,7 @@ const NO_KEY: &str = "failed to load key material: ";
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
                   $ sigsif verify --strict --local image.sif\n  \
+                  $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -63,6 +66,8 @@ pub(super) struct Args {
     key: Option<PathBuf>,
     #[command(flatten)]
     certificate: CertificateArgs,
+    #[command(flatten)]
+    cosign: CosignArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
     #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
     at: Option<u64>,
@@ -128,6 +133,29 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    if args.cosign.is_wanted()? {
+        let mut keys: Vec<PathBuf> = args.key.iter().cloned().collect();
+        if keys.is_empty() {
+            keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
+        }
+        let others = cosign::Others {
+            certificate: args.certificate.is_given(),
+            local: args.local == Some(true),
+            url: args.url.is_some(),
+            selection: args.all == Some(true)
+                || [args.group_id, args.groupid, args.sif_id, args.id]
+                    .iter()
+                    .any(Option::is_some),
+            legacy: args.legacy_insecure == Some(true),
+        };
+        let wanted = cosign::Wanted {
+            path: &path,
+            keys: &keys,
+            as_json: format == Format::Json,
+            strict,
+        };
+        return args.cosign.run(ui, &wanted, &others);
+    }
     tell_deprecated(args.groupid, "groupid", "use '--group-id'");
     tell_deprecated(args.id, "id", "use '--sif-id'");
     let key = args
