@@ -100,6 +100,8 @@ pub struct PgpSigner {
 pub struct KeySigner {
     /// SSH fingerprint, `SHA256:...`; empty if SSH cannot express the key.
     pub key_id: String,
+    /// SHA-256 of the DER `SubjectPublicKeyInfo`, hexadecimal: the one name of the key.
+    pub spki: String,
     /// Kind of key for people.
     pub algorithm: String,
     /// The certificate that speaks for the key, if one does.

@@ -174,14 +174,7 @@ fn sign_in_memory(bytes: Vec<u8>, key: &PrivateKey) -> (Vec<u8>, Counting) {
         let signer = NativeSigner::Dsse(&[key]);
         sign::native(&image, &signer, &Selection::default(), 1_795_000_000, 2).expect("a patch")
     };
-    let mut bytes = backing.bytes.clone();
-    let writes = patch.data.iter().map(|(at, data)| (*at, data.as_slice()));
-    let slots = patch.slots.iter().map(|(at, raw)| (*at, raw.as_slice()));
-    for (at, data) in writes.chain(slots).chain([(0, patch.header.as_slice())]) {
-        let at = usize::try_from(at).expect("a position");
-        bytes.resize(bytes.len().max(at + data.len()), 0);
-        table::put(&mut bytes, at, data);
-    }
+    let bytes = patch.applied(&backing.bytes);
     (bytes, backing)
 }
 
@@ -220,7 +213,7 @@ fn every_object_is_hashed_once_however_many_signatures() {
         threads: 2,
     };
     let public = PublicKey::from_pem(&read_peers("keys/ed25519.pub.pem")).expect("a key");
-    let material = KeyMaterial::PublicKeys(vec![public.into()]);
+    let material = KeyMaterial::of_keys(vec![public.into()]);
     let report = verify::native(&image, &material, &request).expect("a report");
     assert!(report.is_verified(), "{:?}", report.failure());
     assert_eq!(report.signatures.len(), 16);
@@ -251,7 +244,7 @@ fn nothing_is_hashed_before_a_missing_signature_is_noticed() {
         now: NOW,
         threads: 2,
     };
-    let material = KeyMaterial::PublicKeys(vec![public.into()]);
+    let material = KeyMaterial::of_keys(vec![public.into()]);
     let report = verify::native(&image, &material, &request).expect("a report");
     assert!(!report.is_verified());
     let released = backing.released.lock().expect("no panic");

@@ -191,6 +191,12 @@ impl PublicKey {
         )
     }
 
+    /// SHA-256 of [`PublicKey::to_spki_der`], hexadecimal: the same for the same key, whatever
+    /// file it came in.
+    pub fn spki_sha256(&self) -> String {
+        hex::encode(Sha256::digest(&self.spki))
+    }
+
     /// The algorithm and size for display, such as `RSA-3072` or `ECDSA P-256`.
     pub fn algorithm(&self) -> String {
         match &self.kind {

@@ -317,6 +317,7 @@ fn judge(
         key_id: key.ssh_fingerprint(),
         algorithm: key.algorithm(),
         certificate: None,
+        spki: key.spki_sha256(),
     });
     found.scheme = Some(scheme.name());
     let refusal = refusal(layer, subject, &payload, &signature, key, request);

@@ -351,3 +351,18 @@ fn the_report_names_signer_scheme_and_reason() {
     let report: Value = serde_json::from_slice(&run(&mut call).expect(255).stdout).expect("JSON");
     assert_eq!(report["verdict"], "error");
 }
+
+#[test]
+fn native_verification_of_an_oci_sif_names_the_other_way() {
+    let home = Home::new();
+    let mut call = home.sigsif([
+        "verify",
+        "--key",
+        "keys/p256.pub",
+        "sif/cosign-then-native.oci.sif",
+    ]);
+    // Text of spec/cli.md 2.5; the native signature was made before the index changed.
+    run(call.current_dir(peers("cosign"))).says(
+        "INFO:    Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.",
+    );
+}

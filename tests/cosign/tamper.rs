@@ -38,8 +38,9 @@ fn refusal(bytes: &Vec<u8>, keys: &[PublicKey], strict: bool) -> Option<String> 
         let report = checked
             .judge(&Choice::default(), &request)
             .map_err(|error| error.to_string())?;
-        if !report.is_verified() {
-            return Ok(Some("no valid signatures found".to_owned()));
+        // One is enough for a verdict; here each must still be there.
+        if report.valid().count() < keys.len() {
+            return Ok(Some("a signature does not count".to_owned()));
         }
         Ok(if strict {
             checked.uncovered(&report)
@@ -107,7 +108,7 @@ fn every_byte_of_blobs_and_index_is_covered() {
             let reason = answer
                 .as_deref()
                 .unwrap_or_else(|| panic!("{name}: byte {at} ({what}) is not covered"));
-            let digest = reason.contains("digest mismatch");
+            let digest = reason.contains("digest mismatch") || reason.starts_with("root index");
             assert!(*what != "data" || digest, "{name}: byte {at}: {reason}");
             *reasons.entry(what).or_default() += 1;
         }
