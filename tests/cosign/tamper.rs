@@ -53,7 +53,7 @@ fn refusal(bytes: &Vec<u8>, keys: &[PublicKey], strict: bool) -> Option<String> 
 
 /// Bytes of the file that hold what the signatures cover: data of objects, the
 /// digest and size in their descriptors.
-fn ranges(bytes: &Vec<u8>) -> Vec<(usize, usize, &'static str)> {
+fn ranges(bytes: &[u8]) -> Vec<(usize, usize, &'static str)> {
     let number = |at: usize| {
         usize::try_from(i64::from_le_bytes(
             bytes[at..at + 8].try_into().expect("8 bytes"),
