@@ -6,6 +6,7 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+pub mod attestation;
 pub mod cosign;
 
 use crate::key::pem::PublicKey;

@@ -16,6 +16,7 @@ mod sif;
 mod sign;
 mod usage;
 mod verify;
+mod verify_attestation;
 
 use crate::disk::{keyring, sif_file};
 use crate::ui::{self, Level, Ui};
@@ -77,6 +78,7 @@ enum Command {
     Sign(sign::Args),
     Verify(verify::Args),
     Attest(attest::Args),
+    VerifyAttestation(verify_attestation::Args),
     Key(key::Args),
     Remote(remote::Args),
     Keyserver(keyserver::Args),
@@ -172,6 +174,7 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Sign(args) => sign::run(ui, args),
         Command::Verify(args) => verify::run(ui, args),
         Command::Attest(args) => attest::run(ui, &args),
+        Command::VerifyAttestation(args) => verify_attestation::run(ui, &args),
         Command::Key(args) => key::run(ui, args),
         Command::Remote(args) => remote::run(ui, args),
         Command::Keyserver(args) => keyserver::run(ui, args),

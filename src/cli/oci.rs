@@ -1,5 +1,6 @@
 //! What commands on OCI images share: choosing one, opening, storing.
 
+use super::verify::cosign::look;
 use super::{Cause, Error};
 use crate::disk::sif_file::Access;
 use crate::key::pem::PrivateKey;
@@ -10,6 +11,9 @@ use crate::oci::update;
 use crate::sign::cosign::{self, Claim, Request};
 use crate::ui::Ui;
 use std::path::Path;
+
+/// How the originals begin the sentence about a file that is no OCI-SIF.
+const NOT: &str = "image is not";
 
 /// Flags that name one of several images.
 #[derive(clap::Args)]
@@ -31,6 +35,14 @@ impl Which {
         }
     }
 
+    pub(super) fn platform(&self) -> Option<Platform> {
+        self.platform.clone()
+    }
+
+    pub(super) fn digest(&self) -> Option<crate::digest::Digest> {
+        self.digest.clone()
+    }
+
     /// Name of a flag that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         match (&self.platform, &self.digest) {
@@ -41,43 +53,32 @@ impl Which {
     }
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
-    Platform::parse(text).ok_or_else(|| "must be os/architecture[/variant]".to_owned())
+pub(super) fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text)
+        .ok_or_else(|| "must be os/architecture or os/architecture/variant".to_owned())
 }
 
-fn digest(text: &str) -> Result<crate::digest::Digest, String> {
+pub(super) fn digest(text: &str) -> Result<crate::digest::Digest, String> {
     parse_digest(text).map_err(|error| error.to_string())
 }
 
 /// A fault of an OCI-SIF in the words of the originals.
-pub(super) fn cause(path: &Path, error: &ocisif::Error) -> Cause {
-    match error {
-        ocisif::Error::NotOciSif(_) => {
-            Cause::plain(format!("image is not an OCI-SIF: \"{}\"", path.display()))
-        }
-        ocisif::Error::Image(error) => Cause {
-            text: format!("while fetching image from OCI-SIF: {error}"),
-            detail: error.detail(),
+pub(super) fn cause(error: ocisif::Error) -> Cause {
+    Cause {
+        text: format!("while fetching image from OCI-SIF: {error}"),
+        detail: match &error {
+            ocisif::Error::Image(error) => error.detail(),
+            _ => None,
         },
-        other => Cause::plain(format!("while fetching image from OCI-SIF: {other}")),
     }
 }
 
 /// Fails unless a file can be changed and is an OCI-SIF.
 pub(super) fn require(path: &Path) -> Result<(), Cause> {
-    super::with_image(path, Access::Write, |_, image| {
-        OciSif::new(image).map_err(|error| cause(path, &error))?;
+    look(path, Access::Write, NOT, |image| {
+        OciSif::new(image).map_err(cause)?;
         Ok(image.still_there()?)
     })
-    .map_err(checking)?
-}
-
-/// Puts the words of the originals in front of a fault of the file itself.
-pub(super) fn checking(cause: Cause) -> Cause {
-    Cause {
-        text: format!("while checking OCI-SIF: {}", cause.text),
-        detail: cause.detail,
-    }
 }
 
 /// Signs images of an OCI-SIF and tells which.
@@ -117,12 +118,12 @@ fn sign_file(
     request: &Request<'_>,
     now: i64,
 ) -> Result<(Vec<(crate::digest::Digest, bool)>, bool), Cause> {
-    let file = super::lock(ui, path, no_wait).map_err(checking)?;
+    let file = super::lock(ui, path, no_wait)?;
     let (signed, patch, lost) = {
-        let image = file.image().map_err(|error| checking(error.into()))?;
-        let oci = OciSif::new(&image).map_err(|error| cause(path, &error))?;
+        let image = file.image()?;
+        let oci = OciSif::new(&image).map_err(cause)?;
         let mut signed = cosign::cosign(&oci, key, request).map_err(|error| match error {
-            cosign::Error::Oci(error) => cause(path, &error),
+            cosign::Error::Oci(error) => cause(error),
             other => Cause::plain(other),
         })?;
         image.still_there()?;

@@ -15,5 +15,3 @@ pub mod ocisif;
 pub mod reference;
 pub mod select;
 pub mod update;
-
-pub use json::to_go;

@@ -8,7 +8,7 @@ use crate::oci::ocisif::{self, OciSif, cosign_name};
 use crate::oci::select::{self, Choice};
 use crate::oci::update::{self, Addition, Update};
 use crate::payload::intoto::{self, PredicateType};
-use crate::payload::simple::SimpleSigning;
+use crate::payload::simple::{self, SimpleSigning};
 use crate::signer::dsse;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -23,8 +23,8 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Annotation with the type of an attestation.
 const PREDICATE_TYPE: &str = "predicateType";
 
-/// Largest attestation that is read, in bytes, as in cosign.
-pub const MAX_ATTESTATION: usize = 128 << 20;
+/// Largest blob beside the image that is read, in bytes, as in cosign.
+const MAX_ATTESTATION: usize = 128 << 20;
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum Error {
     Statement(#[from] intoto::Error),
     /// The payload could not be written.
     #[error("payload: {0}")]
-    Payload(#[from] serde_json::Error),
+    Payload(#[from] simple::Error),
 }
 
 /// What is said about which images.
@@ -146,7 +146,7 @@ fn layer(
             optional,
         } => {
             let payload = SimpleSigning::new(image, reference, (*optional).clone());
-            let payload = crate::oci::to_go(&payload.to_value())?;
+            let payload = payload.to_bytes()?;
             let signature = BASE64_STANDARD.encode(key.sign(&payload)?);
             let layer = NewLayer {
                 media_type: PAYLOAD_TYPE,
@@ -192,7 +192,7 @@ fn is_known(
             .annotations
             .get(SIGNATURE)
             .and_then(|text| BASE64_STANDARD.decode(text).ok())
-            .is_some_and(|signature| key.public().verify(&new.payload, &signature)),
+            .is_some_and(|s| key.public().verify_cosign(&new.payload, &s).is_some()),
     };
     for entry in oci.cosign(image, suffix) {
         let manifest = oci.manifest(entry)?;

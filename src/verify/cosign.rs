@@ -115,6 +115,9 @@ pub fn check<'o, 'i, 'a>(
     Ok(Checked(oci))
 }
 
+/// The image, other images whose signatures count, and faults elsewhere.
+type Subjects = (ContentDescriptor, Vec<ContentDescriptor>, Vec<String>);
+
 impl<'i, 'a> Checked<'_, 'i, 'a> {
     /// What was checked.
     pub fn oci(&self) -> &OciSif<'i, 'a> {
@@ -134,26 +137,33 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         outcome
     }
 
+    /// The image, which is whole; for an index also the image of it that a
+    /// signature may name; and what cannot be read elsewhere in the file.
+    pub(super) fn subjects(&self, choice: &Choice) -> Result<Subjects, Error> {
+        let mut subjects = subjects(self.0, choice).map_err(Error::Fetch)?.into_iter();
+        let (reachable, faults) = self.0.reachable().map_err(Error::Fetch)?;
+        let first = subjects.next();
+        let first = first.ok_or(Error::Fetch(ocisif::Error::NoImage))?;
+        require_whole(self.0, &first, &reachable)?;
+        let problems = faults.iter().map(ToString::to_string).collect();
+        Ok((first, subjects.collect(), problems))
+    }
+
     fn judge_as_it_is(
         &self,
         choice: &Choice,
         request: &Request<'_>,
     ) -> Result<CosignReport, Error> {
         let oci = self.0;
-        let subjects = subjects(oci, choice).map_err(Error::Fetch)?;
-        let (reachable, faults) = oci.reachable().map_err(Error::Fetch)?;
-        let first = subjects
-            .first()
-            .ok_or(Error::Fetch(ocisif::Error::NoImage))?;
-        require_whole(oci, first, &reachable)?;
+        let (first, others, problems) = self.subjects(choice)?;
         let fetch: &Fetch<'_, '_> = &|layer| {
             let bytes = oci.content(layer, MAX_PAYLOAD);
             bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
         };
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = oci.blobs().count();
-        report.problems = faults.iter().map(ToString::to_string).collect();
-        for subject in &subjects {
+        report.problems = problems;
+        for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign(&subject.digest, "sig") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;

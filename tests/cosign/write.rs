@@ -118,7 +118,10 @@ fn what_the_signature_states_is_chosen() {
             ["--annotation", "timestamp=1"],
             "is set by SOURCE_DATE_EPOCH",
         ),
-        (["--platform", "linux"], "must be os/architecture[/variant]"),
+        (
+            ["--platform", "linux"],
+            "must be os/architecture or os/architecture/variant",
+        ),
         (["--digest", "sha256:x"], "malformed digest"),
     ] {
         run(&mut sign(&home, "p256.pem", 7, &args))
@@ -187,7 +190,7 @@ fn refuses_what_the_originals_refuse_in_their_words() {
     fs::remove_file(&image).expect("the image");
     call(&["--key", &key])
         .expect(255)
-        .says("FATAL:   while checking OCI-SIF: open image.sif: no such file or directory\n");
+        .says("FATAL:   while checking OCI-SIF: could not open image image.sif: failed to retrieve path for image.sif: lstat ");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
-mod cosign;
+pub(super) mod cosign;
 mod material;
 mod output;
 mod remote;
