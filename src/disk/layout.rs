@@ -163,6 +163,25 @@ impl Layout {
         }
     }
 
+    /// Digests of all files in `blobs/sha256` whose names are digests, sorted.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub fn digests(&self) -> Result<Vec<Digest>, Error> {
+        let path = self.folder.join("blobs").join(ALGORITHM);
+        let failed = |error: rustix::io::Errno| system("read", &path)(error);
+        let mut digests = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.blobs).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy();
+            let digest = Digest::parse(&format!("{ALGORITHM}:{name}")).ok();
+            // Not in capital letters, for that is another file.
+            digests.extend(digest.filter(|d| hex::encode(d.bytes()) == name));
+        }
+        digests.sort_by(|a, b| a.bytes().cmp(b.bytes()));
+        Ok(digests)
+    }
+
     fn document(&self, at: &OwnedFd, name: &str) -> Result<Vec<u8>, Error> {
         let path = self.folder.join(name);
         read_document(open_regular(at, name, &path)?, &path)
@@ -192,7 +211,7 @@ fn read_document(file: File, path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn system<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl Fn(E) -> Error {
+fn system<E: Into<io::Error>>(what: &'static str, path: &Path) -> impl Fn(E) -> Error + use<E> {
     let path = path.to_owned();
     move |source| Error::System {
         what,

@@ -141,7 +141,7 @@ pub fn patch(oci: &OciSif<'_, '_>, update: Update, now: i64) -> Result<Patch, ed
     for blob in update.blobs {
         edit.add(object(DataType::OciBlob, blob))?;
     }
-    edit.add(object(DataType::OciRootIndex, Blob::new(update.index)))?;
+    edit.add(root_index(update.index))?;
     edit.cut();
     edit.plan()
 }
@@ -153,6 +153,11 @@ fn copies<'i>(oci: &OciSif<'i, '_>, digest: &Digest) -> Vec<&'i Descriptor> {
     slots.sort_unstable();
     let objects = oci.image().objects();
     slots.into_iter().filter_map(|at| objects.get(at)).collect()
+}
+
+/// The object of a RootIndex, as the originals store it.
+pub fn root_index(index: Vec<u8>) -> NewObject {
+    object(DataType::OciRootIndex, Blob::new(index))
 }
 
 /// An object of group 1, as the originals store it.

@@ -2,6 +2,7 @@
 
 mod check;
 mod coverage;
+mod layout;
 
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::{Access, SifFile};
@@ -61,6 +62,8 @@ enum Command {
         args: Vec<OsString>,
     },
     Check(check::Args),
+    Export(layout::ExportArgs),
+    ImportLayout(layout::ImportArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -76,6 +79,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             ("list", args, false)
         }
         Command::Check(args) => return check::run(&args),
+        Command::Export(args) => return layout::export(ui, &args),
+        Command::ImportLayout(args) => return layout::import(ui, &args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
     };

@@ -3,6 +3,7 @@
 use super::rewrite::{folder_of, keep_attributes, keep_owner, temporary};
 use super::{Error, Note, SifFile, Wait};
 use crate::sif::Header;
+use crate::sif::edit::Patch;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -42,6 +43,16 @@ pub fn create(path: &Path, header: &Header, mut wait: Wait<'_>) -> Result<Vec<No
 }
 
 fn create_new(place: &Path, header: &Header) -> io::Result<()> {
+    let temporary = new_file(place, header)?;
+    temporary.as_file().sync_all()?;
+    temporary
+        .persist_noclobber(place)
+        .map_err(|error| error.error)?;
+    File::open(folder_of(place))?.sync_all()
+}
+
+/// An image without objects under a temporary name.
+fn new_file(place: &Path, header: &Header) -> io::Result<NamedTempFile> {
     let temporary = tempfile::Builder::new()
         .prefix(".sigsif-image-new-")
         .permissions(PermissionsExt::from_mode(0o755))
@@ -53,11 +64,40 @@ fn create_new(place: &Path, header: &Header) -> io::Result<()> {
                 .map_or(error, io::Error::from_raw_os_error)
         })?;
     fill(&temporary, header)?;
-    temporary.as_file().sync_all()?;
+    Ok(temporary)
+}
+
+/// Makes an image with objects, which gets its name when it is complete.
+///
+/// `fill` gets the new file without objects and plans what comes into it; data
+/// may be spooled meanwhile. The mode is 0755 less the umask.
+///
+/// # Errors
+/// As [`Error`] says; [`Error::Open`] with [`io::ErrorKind::AlreadyExists`] if
+/// there is a file. Then nothing was made.
+pub fn create_filled<E: From<Error>>(
+    path: &Path,
+    header: &Header,
+    plan: impl FnOnce(&SifFile) -> Result<Patch, E>,
+) -> Result<(), E> {
+    let open = |source| Error::Open {
+        path: path.to_owned(),
+        source,
+    };
+    if path.symlink_metadata().is_ok() {
+        return Err(open(io::ErrorKind::AlreadyExists.into()).into());
+    }
+    let temporary = new_file(path, header).map_err(open)?;
+    let file = SifFile::lock(temporary.path(), Wait::Silently)?;
+    let patch = plan(&file)?;
+    file.apply(&patch, &mut |_| ())?;
     temporary
-        .persist_noclobber(place)
-        .map_err(|error| error.error)?;
-    File::open(folder_of(place))?.sync_all()
+        .into_temp_path()
+        .persist_noclobber(path)
+        .map_err(|error| error.error)
+        .and_then(|()| File::open(folder_of(path))?.sync_all())
+        .map_err(open)?;
+    Ok(())
 }
 
 fn replace(path: &Path, header: &Header, wait: Wait<'_>) -> Result<Vec<Note>, Error> {
