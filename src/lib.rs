@@ -5,21 +5,25 @@
 //! ```text
 //! cli                        EDGE   flags -> request -> core -> ui
 //! ui disk net                EDGE   print and ask; open files; connect
-//! sign verify                STORY  what happens, in order
+//! sign verify check          STORY  what happens, in order
+//! coverage                   who answers for which byte
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
-//! sif        key    remote   WHERE it lives    WHO signs    WHERE keys are kept
+//! sif oci    key    remote   WHERE it lives    WHO signs    WHERE keys are kept
 //! digest
 //! ```
 //!
 //! The core takes bytes, values and the time, and returns values; only the
 //! edges touch the world. `tests/layers.rs` checks both rules.
 
+pub mod check;
 pub mod cli;
+pub mod coverage;
 pub mod digest;
 pub mod disk;
 pub mod key;
 pub mod net;
+pub mod oci;
 pub mod payload;
 pub mod remote;
 pub mod report;

@@ -102,6 +102,13 @@ pub struct KeySigner {
     pub algorithm: String,
 }
 
+impl KeySigner {
+    /// Whether the key makes ECDSA signatures, which have twins.
+    pub fn is_ecdsa(&self) -> bool {
+        self.algorithm.starts_with("ECDSA")
+    }
+}
+
 /// The few facts about an object that reports print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectSummary {

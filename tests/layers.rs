@@ -10,12 +10,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "remote", "sign", "verify", "report", "scope", "payload",
-            "signer", "key", "oci", "sif", "digest",
+            "ui", "disk", "net", "remote", "sign", "verify", "check", "coverage", "report",
+            "scope", "payload", "signer", "key", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
-    ("ui", &["remote", "report", "key", "sif", "digest"]),
+    (
+        "ui",
+        &[
+            "remote", "check", "coverage", "report", "key", "sif", "digest",
+        ],
+    ),
     ("disk", &["sif", "digest"]),
     ("net", &["remote", "key", "digest"]),
     ("remote", &[]),
@@ -28,6 +33,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
         ],
+    ),
+    ("check", &["signer", "key", "oci", "sif", "digest"]),
+    (
+        "coverage",
+        &["report", "payload", "signer", "key", "sif", "digest"],
     ),
     ("report", &["sif", "digest"]),
     ("scope", &["sif", "digest"]),

@@ -6,6 +6,7 @@ mod key;
 mod keyserver;
 mod login;
 mod passphrase;
+mod private_key;
 mod registry;
 mod remote;
 mod servers;

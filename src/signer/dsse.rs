@@ -138,6 +138,48 @@ pub fn seal(payload_type: &str, payload: &[u8], signers: &[&PrivateKey]) -> Resu
     })?)
 }
 
+/// As [`seal`] by one key, in the form of cosign: other order, no key id, which
+/// its verifiers would compare with names of their own.
+///
+/// # Errors
+/// [`Error::Sign`] if the key cannot sign.
+pub fn seal_for_cosign(
+    payload_type: &str,
+    payload: &[u8],
+    signer: &PrivateKey,
+) -> Result<Vec<u8>, Error> {
+    let signature = signer.sign(&pae(payload_type, payload))?;
+    Ok(serde_json::to_vec(&CosignEnvelope {
+        payload: BASE64_STANDARD.encode(payload),
+        payload_type,
+        signatures: [CosignEntry {
+            sig: BASE64_STANDARD.encode(signature),
+        }],
+    })?)
+}
+
+/// Verifies an envelope of cosign and returns its payload.
+///
+/// One signature that `accepts` is enough; it gets the message and the
+/// signature. Key ids are not looked at: every writer has its own.
+///
+/// # Errors
+/// As [`open`] for a malformed envelope, and [`Error::Threshold`].
+pub fn open_from_cosign(
+    data: &[u8],
+    payload_type: &str,
+    accepts: impl Fn(&[u8], &[u8]) -> bool,
+) -> Result<Vec<u8>, Error> {
+    let (payload, message, signatures) = contents(data, payload_type)?;
+    match signatures
+        .iter()
+        .any(|(_, signature)| accepts(&message, signature))
+    {
+        true => Ok(payload),
+        false => Err(Error::Threshold),
+    }
+}
+
 /// Verifies an envelope and returns its payload and who accepted it.
 ///
 /// For each entry in order, each verifier not used yet is tried in order; one
@@ -153,25 +195,12 @@ pub fn seal(payload_type: &str, payload: &[u8], signers: &[&PrivateKey]) -> Resu
 ///
 /// Source: go-securesystemslib, `EnvelopeVerifier.Verify`, threshold 1.
 pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<Opened, Error> {
-    let envelope = only_value(data)?;
-    if envelope.payload_type != payload_type {
-        return Err(Error::PayloadType {
-            found: envelope.payload_type.into_owned(),
-            expected: payload_type.to_owned(),
-        });
-    }
     if verifiers.is_empty() {
+        // A malformed envelope goes before that.
+        only_value(data)?.require_type(payload_type)?;
         return Err(Error::NoVerifier);
     }
-    if envelope.signatures.entries.is_empty() {
-        return Err(Error::NoSignature);
-    }
-    let payload = decode(&envelope.payload)?;
-    let message = pae(payload_type, &payload);
-    let mut signatures = Vec::with_capacity(envelope.signatures.entries.len());
-    for entry in &envelope.signatures.entries {
-        signatures.push((entry.keyid.as_ref(), decode(&entry.sig)?));
-    }
+    let (payload, message, signatures) = contents(data, payload_type)?;
     let mut unused: Vec<(usize, &PublicKey, String)> = verifiers
         .iter()
         .enumerate()
@@ -180,7 +209,8 @@ pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<
     let mut accepted = Vec::new();
     for (keyid, signature) in signatures {
         let position = unused.iter().position(|(_, key, own)| {
-            (keyid.is_empty() || own.is_empty() || keyid == own) && key.verify(&message, &signature)
+            (keyid.is_empty() || own.is_empty() || keyid == *own)
+                && key.verify(&message, &signature)
         });
         if let Some(position) = position {
             accepted.push(unused.remove(position).0);
@@ -190,6 +220,44 @@ pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<
         return Err(Error::Threshold);
     }
     Ok(Opened { payload, accepted })
+}
+
+/// Writes an envelope again, as [`seal`] writes it: compact, members in order, standard base64.
+///
+/// An envelope whose entries were all accepted and which equals this has no byte that could be
+/// another, but for the twin of an ECDSA signature. No cryptography is checked here.
+///
+/// # Errors
+/// Those of [`open`] for a malformed envelope.
+pub fn canonical(data: &[u8]) -> Result<Vec<u8>, Error> {
+    let envelope = only_value(data)?;
+    let entries = envelope.signatures.entries.iter();
+    let signatures = entries.map(|entry| {
+        Ok(SealedEntry {
+            keyid: entry.keyid.to_string(),
+            sig: BASE64_STANDARD.encode(decode(&entry.sig)?),
+        })
+    });
+    Ok(serde_json::to_vec(&SealedEnvelope {
+        payload_type: &envelope.payload_type,
+        payload: BASE64_STANDARD.encode(decode(&envelope.payload)?),
+        signatures: signatures.collect::<Result<_, Error>>()?,
+    })?)
+}
+
+/// The payload that an envelope says to hold. UNVERIFIED: good for showing a claim, never for
+/// decisions.
+pub fn claimed_payload(data: &[u8]) -> Option<Vec<u8>> {
+    decode(&only_value(data).ok()?.payload).ok()
+}
+
+/// The signature values of an envelope, in its order; nothing is verified.
+///
+/// # Errors
+/// Those of [`open`] for a malformed envelope.
+pub fn signature_values(data: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let entries = only_value(data)?.signatures.entries;
+    entries.iter().map(|entry| decode(&entry.sig)).collect()
 }
 
 /// The key ids in an envelope, in its order; nothing is verified.
@@ -205,6 +273,25 @@ pub fn entries(data: &[u8]) -> Result<Vec<String>, Error> {
         .into_iter()
         .map(|e| e.keyid.into_owned());
     Ok(keyids.collect())
+}
+
+/// Payload, signed message, and each signature behind its key id.
+type Contents = (Vec<u8>, Vec<u8>, Vec<(String, Vec<u8>)>);
+
+fn contents(data: &[u8], payload_type: &str) -> Result<Contents, Error> {
+    let envelope = only_value(data)?;
+    envelope.require_type(payload_type)?;
+    if envelope.signatures.entries.is_empty() {
+        return Err(Error::NoSignature);
+    }
+    let payload = decode(&envelope.payload)?;
+    let message = pae(payload_type, &payload);
+    let mut signatures = Vec::with_capacity(envelope.signatures.entries.len());
+    for entry in envelope.signatures.entries {
+        let signature = decode(&entry.sig)?;
+        signatures.push((entry.keyid.into_owned(), signature));
+    }
+    Ok((payload, message, signatures))
 }
 
 fn only_value(data: &[u8]) -> Result<Envelope<'_>, Error> {
@@ -276,6 +363,18 @@ struct Envelope<'a> {
     payload: Cow<'a, str>,
     #[serde(borrow, default)]
     signatures: Signatures<'a>,
+}
+
+impl Envelope<'_> {
+    fn require_type(&self, payload_type: &str) -> Result<(), Error> {
+        if self.payload_type == payload_type {
+            return Ok(());
+        }
+        Err(Error::PayloadType {
+            found: self.payload_type.to_string(),
+            expected: payload_type.to_owned(),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -352,6 +451,19 @@ struct SealedEnvelope<'a> {
     payload_type: &'a str,
     payload: String,
     signatures: Vec<SealedEntry>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CosignEnvelope<'a> {
+    payload: String,
+    payload_type: &'a str,
+    signatures: [CosignEntry; 1],
+}
+
+#[derive(Serialize)]
+struct CosignEntry {
+    sig: String,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! Renders reports as JSON with structs of its own, so that reports can change.
 
+use crate::coverage::Coverage;
 use crate::key::index;
 use crate::key::pgp::{Entity, KeyInfo, SecretState};
 use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
@@ -78,20 +79,29 @@ fn original_entry(
 }
 
 /// The full answer (`--format json`); its schema is in `docs/verify-report.md`.
-pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
+///
+/// With `--strict` the coverage comes with its refusal, if it has one.
+pub fn full(
+    image: &str,
+    outcome: Result<&Report, &str>,
+    strict: Option<(&Coverage, Option<String>)>,
+) -> String {
+    let (coverage, refusal) = strict.unzip();
+    let refusal = refusal.flatten();
     let (report, error) = match outcome {
         Ok(report) => (Some(report), None),
         Err(error) => (None, Some(error)),
     };
     let verdict = match report {
-        Some(report) if report.is_verified() => "verified",
+        Some(report) if report.is_verified() && refusal.is_none() => "verified",
         Some(_) => "refused",
         None => "error",
     };
     let reason = report
         .and_then(Report::failure)
         .map(ToString::to_string)
-        .or_else(|| error.map(ToOwned::to_owned));
+        .or_else(|| error.map(ToOwned::to_owned))
+        .or(refusal);
     let signatures = report.map(|r| r.signatures.iter().map(full_signature).collect());
     let problems = report.map(|r| r.general.iter().map(ToString::to_string).collect());
     let missing = report.map(|r| {
@@ -108,6 +118,7 @@ pub fn full(image: &str, outcome: Result<&Report, &str>) -> String {
         problems: problems.unwrap_or_default(),
         missing_keys: missing.unwrap_or_default(),
         signatures: signatures.unwrap_or_default(),
+        coverage: coverage.map(super::coverage::json),
     })
 }
 
@@ -121,6 +132,8 @@ struct Full<'a> {
     problems: Vec<String>,
     missing_keys: Vec<String>,
     signatures: Vec<FullSignature>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<super::coverage::Json>,
 }
 
 #[derive(Serialize)]
@@ -350,7 +363,7 @@ struct FoundKey<'a> {
 }
 
 /// Two blanks of indentation, a final line feed, HTML characters escaped as Go does.
-fn pretty(value: &impl Serialize) -> String {
+pub(super) fn pretty(value: &impl Serialize) -> String {
     // Structs of strings and numbers always serialise.
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(text.len());

@@ -2,6 +2,8 @@
 //!
 //! stdout is the result; stderr is the rest: lines with a level in front.
 
+pub mod coverage;
+pub mod findings;
 pub mod json;
 pub mod listing;
 pub mod prompt;

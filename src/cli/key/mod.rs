@@ -1,5 +1,6 @@
-//! `key`: OpenPGP keys of the local and the global keyring.
+//! `key`: OpenPGP keys of the local and the global keyring; cosign key files.
 
+mod cosign;
 mod expiry;
 mod export;
 mod import;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 /// Exit code of a failed `newpair` or `import`.
 const FAILED: u8 = 2;
 
-/// Manage OpenPGP keys
+/// Manage OpenPGP keys and cosign key files
 #[derive(clap::Args)]
 #[command(
     visible_alias = "keys",
@@ -44,6 +45,9 @@ enum Command {
     Pull(remote::PullArgs),
     Push(remote::PushArgs),
     Refresh(remote::RefreshArgs),
+    GenerateCosignKeyPair(cosign::GenerateArgs),
+    ImportKeyPair(cosign::ImportArgs),
+    PublicKey(cosign::PublicArgs),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -58,6 +62,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Pull(args) => remote::pull(ui, &args),
         Command::Push(args) => remote::push(ui, &args),
         Command::Refresh(args) => remote::refresh(ui, &args),
+        Command::GenerateCosignKeyPair(args) => cosign::generate(ui, &args),
+        Command::ImportKeyPair(args) => cosign::import(ui, &args),
+        Command::PublicKey(args) => cosign::public(&args),
     }
 }
 

@@ -1,5 +1,8 @@
 //! `sif`: look at the objects of an image.
 
+mod check;
+mod coverage;
+
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::sif::{Backing, Descriptor, Image};
@@ -34,6 +37,11 @@ enum Command {
     /// List data objects
     #[command(override_usage = "sigsif [global options...] sif list <sif_path>")]
     List {
+        /// draw the file as a bar: which bytes are signed by whom
+        #[arg(long)]
+        coverage: bool,
+        #[command(flatten)]
+        keys: coverage::Keys,
         /// path of the image
         #[arg(value_name = "sif_path")]
         args: Vec<OsString>,
@@ -52,26 +60,43 @@ enum Command {
         #[arg(value_name = "id> <sif_path")]
         args: Vec<OsString>,
     },
+    Check(check::Args),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let (name, args, with_id) = match args.command {
         Command::Header { args } => ("header", args, false),
-        Command::List { args } => ("list", args, false),
+        Command::List {
+            coverage: true,
+            keys,
+            args,
+        } => return coverage::run(ui, keys, &args),
+        Command::List { args, keys, .. } => {
+            keys.require_none()?;
+            ("list", args, false)
+        }
+        Command::Check(args) => return check::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
     };
     let path = ["sif", name];
     usage::exactly(&path, if with_id { 2 } else { 1 }, &args)?;
-    view(ui, name, &args).map_err(|failure| match failure {
-        Failure::Cause(cause) => Error::Usage(usage::failed(&path, cause.text, cause.detail)),
-        Failure::Output(error) => error,
-    })
+    view(ui, name, &args).map_err(|failure| failure.told(&path))
 }
 
 enum Failure {
     Cause(Cause),
     Output(Error),
+}
+
+impl Failure {
+    /// The error of a command, named by its words.
+    fn told(self, path: &[&str]) -> Error {
+        match self {
+            Self::Cause(cause) => Error::Usage(usage::failed(path, cause.text, cause.detail)),
+            Self::Output(error) => error,
+        }
+    }
 }
 
 impl<T: Into<Cause>> From<T> for Failure {

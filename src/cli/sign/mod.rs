@@ -1,13 +1,11 @@
 //! `sign`: add signatures to an image.
 
-use super::passphrase::{self, Secret, Source};
-use super::{Cause, Error, go, usage};
-use crate::disk::files::{self, MAX_KEY_FILE};
+use super::passphrase::{self, Source};
+use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::disk::{errno_text, keyring};
 use crate::key;
-use crate::key::pem::PrivateKey;
 use crate::key::pgp::{Entity, Keyring, SecretState, Selector, SigningKey};
 use crate::scope::{Legacy, Selection};
 use crate::sif::edit;
@@ -99,7 +97,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let mut prompt = Console;
     match key {
         Some(key) => {
-            let key = load_private_key(&key, &args.passphrase, &mut prompt)?;
+            let key = private_key::load(&key, &args.passphrase, &mut prompt)
+                .map_err(passphrase::fatal(NO_KEY))?
+                .key;
             sign(&path, &NativeSigner::Dsse(&[&key]), &selection, now)
         }
         None => {
@@ -163,43 +163,6 @@ fn cause(error: sign::Error) -> Cause {
         text: error.to_string(),
         detail,
     }
-}
-
-fn load_private_key(
-    path: &Path,
-    source: &Source,
-    prompt: &mut dyn Prompt,
-) -> Result<PrivateKey, Error> {
-    let fail = passphrase::fatal(NO_KEY);
-    let pem = files::read(path, MAX_KEY_FILE)
-        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
-    let locked = PrivateKey::needs_password(&pem).map_err(|e| fail(e.to_string()))?;
-    let password = if locked {
-        Some(pem_password(source, prompt).map_err(&fail)?)
-    } else {
-        None
-    };
-    PrivateKey::from_pem(&pem, password.as_ref().map(|p| p.as_slice()))
-        .map_err(|e| fail(e.to_string()))
-}
-
-/// Flags, then `COSIGN_PASSWORD`, then `SIGSIF_PASSPHRASE`, then the question.
-fn pem_password(source: &Source, prompt: &mut dyn Prompt) -> Result<Secret, String> {
-    const QUESTION: &str = "Enter password for private key: ";
-    if source.has_flag()
-        && let Some(given) = source.given()?
-    {
-        return Ok(given);
-    }
-    if let Some(given) = passphrase::environment("COSIGN_PASSWORD") {
-        // The originals show the question all the same.
-        ui::note(QUESTION);
-        return Ok(given);
-    }
-    if let Some(given) = source.given()? {
-        return Ok(given);
-    }
-    passphrase::ask(prompt, QUESTION, Stream::Stderr)
 }
 
 fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<SigningKey, Error> {

@@ -1,5 +1,8 @@
 //! `verify`: judge the signatures of an image.
 
+mod strict;
+
+use self::strict::Judged;
 use super::servers::{self, Asked, tell_unauthorized, url_option};
 use super::sign::{KeyringError, parse_keyring, tell_deprecated};
 use super::{Cause, Error, go, passphrase, usage};
@@ -14,7 +17,7 @@ use crate::net::keystore::{self, Server};
 use crate::report::{Failure, Origin, Report};
 use crate::scope::{Legacy, Selection};
 use crate::sif::Image;
-use crate::ui::{Ui, json, one_line, text};
+use crate::ui::{Ui, coverage, json, one_line, text};
 use crate::verify::{self, KeyMaterial, Request};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,7 @@ const NO_KEY: &str = "failed to load key material: ";
     after_help = "Examples:\n  \
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
+                  $ sigsif verify --strict --local image.sif\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -68,6 +72,9 @@ pub(super) struct Args {
     /// enable verification of (insecure) legacy signatures
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     legacy_insecure: Option<bool>,
+    /// also refuse the image if any byte of the file is not accounted for
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    strict: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
@@ -104,6 +111,13 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         (true, None) => Format::Original,
         (false, format) => format.unwrap_or(Format::Text),
     };
+    let strict = args.strict.unwrap_or(false);
+    if strict && args.legacy_insecure == Some(true) {
+        return Err(usage::bad_flags(
+            &["verify"],
+            "--strict and --legacy-insecure cannot be used together",
+        ));
+    }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
     tell_deprecated(args.groupid, "groupid", "use '--group-id'");
     tell_deprecated(args.id, "id", "use '--sif-id'");
@@ -143,9 +157,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         (KeyMaterial::Keyrings(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
         _ => None,
     };
-    let outcome = judge(&path, material, &request, remote, format)?;
+    let outcome = judge(&path, material, &request, remote, format, strict)?;
     render(ui, &path, format, &outcome)?;
-    let report = outcome.map_err(|cause| cause.fatal(FAILED))?;
+    let judged = outcome.map_err(|cause| cause.fatal(FAILED))?;
+    let report = &judged.report;
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
             text: one_line(&format!("{FAILED}integrity: {failure}")),
@@ -156,6 +171,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             "{FAILED}integrity: signature not found"
         ))),
         None => {
+            judged.require_complete()?;
             if format == Format::Text {
                 ui.info(format_args!(
                     "Verified signature(s) from image '{}'",
@@ -174,7 +190,8 @@ fn judge(
     request: &Request,
     remote: Option<Remote<'_>>,
     format: Format,
-) -> Result<Result<Report, Cause>, Error> {
+    strict: bool,
+) -> Result<Result<Judged, Cause>, Error> {
     let judged = super::with_image(path, Access::Read, |_, image| {
         if let Some(remote) = remote {
             // Without a usable configuration nobody can be asked; the rest of
@@ -189,7 +206,8 @@ fn judge(
             }
             asked?;
         }
-        Ok(verify::native(image, &material, request).map_err(cause))
+        let report = verify::native(image, &material, request).map_err(cause);
+        Ok(report.and_then(|report| Ok(Judged::new(image, report, strict)?)))
     });
     judged.unwrap_or_else(|unreadable| Ok(Err(unreadable)))
 }
@@ -326,24 +344,36 @@ fn render(
     ui: &Ui,
     path: &Path,
     format: Format,
-    outcome: &Result<Report, Cause>,
+    outcome: &Result<Judged, Cause>,
 ) -> Result<(), Error> {
     let printed = match (format, outcome) {
         (Format::Text, Err(_)) => return Ok(()),
-        (Format::Text, Ok(report)) => {
-            let blocks = report
+        (Format::Text, Ok(judged)) => {
+            let blocks = judged
+                .report
                 .signatures
                 .iter()
                 .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content));
-            blocks
+            let mut printed: String = blocks
                 .map(|signature| text::signature(signature, ui.color_tags()))
-                .collect()
+                .collect();
+            if let Some(coverage) = judged.coverage_of_verified() {
+                printed.push_str(&coverage::text(coverage));
+            }
+            printed
         }
-        (Format::Original, Ok(report)) => json::original(report),
+        (Format::Original, Ok(judged)) => json::original(&judged.report),
         (Format::Original, Err(_)) => json::original(&Report::default()),
         (Format::Json, outcome) => {
-            let outcome = outcome.as_ref().map_err(|cause| cause.text.as_str());
-            json::full(&path.to_string_lossy(), outcome)
+            let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
+            let outcome = outcome.as_ref().map(|judged| &judged.report);
+            let outcome = outcome.map_err(|cause| cause.text.as_str());
+            let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
+            json::full(
+                &path.to_string_lossy(),
+                outcome,
+                coverage.zip(Some(refusal)),
+            )
         }
     };
     match super::print(printed) {
@@ -376,7 +406,7 @@ fn hint(failure: &Failure) -> Option<String> {
     }
 }
 
-fn load_public_key(path: &Path) -> Result<KeyMaterial, Error> {
+pub(super) fn load_public_key(path: &Path) -> Result<KeyMaterial, Error> {
     let fail = passphrase::fatal(NO_KEY);
     let pem = files::read(path, MAX_KEY_FILE)
         .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
@@ -385,7 +415,7 @@ fn load_public_key(path: &Path) -> Result<KeyMaterial, Error> {
 }
 
 /// Global keyring first, then the user's.
-fn load_keyrings(ui: &Ui, flag: Option<PathBuf>) -> Result<KeyMaterial, KeyringError> {
+pub(super) fn load_keyrings(ui: &Ui, flag: Option<PathBuf>) -> Result<KeyMaterial, KeyringError> {
     let global = super::global_keyring();
     let bytes = global.read().map_err(KeyringError::Folder)?;
     let global = parse_keyring(ui, &bytes, global.file())?;

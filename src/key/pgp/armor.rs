@@ -58,13 +58,18 @@ pub fn encode(kind: ArmorKind, packets: &[u8]) -> Zeroizing<String> {
         }
         out.push(character);
     }
-    let [_, checksum @ ..] = crc24(packets).to_be_bytes();
-    out.push_str("\n=");
-    out.push_str(&STANDARD.encode(checksum));
+    out.push('\n');
+    out.push_str(&checksum(packets));
     out.push_str("\n-----END ");
     out.push_str(label);
     out.push_str("-----");
     out
+}
+
+/// The checksum line of an armored block, without its line end.
+pub(crate) fn checksum(packets: &[u8]) -> String {
+    let [_, checksum @ ..] = crc24(packets).to_be_bytes();
+    format!("={}", STANDARD.encode(checksum))
 }
 
 /// Contents of the key blocks of a text, in order.

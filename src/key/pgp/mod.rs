@@ -28,7 +28,6 @@ use std::{collections::HashMap, fmt};
 
 use zeroize::Zeroizing;
 
-pub(crate) use self::{armor::decode as decode_armor, entity::KeyRef};
 pub use self::{
     armor::{ArmorKind, encode as encode_armor, entities_from_armored_or_binary},
     entity::{Entity, SecretState, Unusable, UserId},
@@ -39,6 +38,10 @@ pub use self::{
     revocation::{Reason, certificate, revocation},
     secret::{SigningKey, reprotect},
     selector::{NoSuchKey, Selector},
+};
+pub(crate) use self::{
+    armor::{checksum as armor_checksum, decode as decode_armor},
+    entity::KeyRef,
 };
 
 use self::packet::{Packets, tag};

@@ -9,12 +9,13 @@ mod clearsign;
 mod tests;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sequoia_openpgp::types::HashAlgorithm;
+use sequoia_openpgp::{crypto::mpi, types::HashAlgorithm};
 
 pub use self::clearsign::{ClearSigned, is_clear_signed, parse};
 
 use crate::key::pgp::{
     BadSignature, Error as KeyError, Fingerprint, KeyRef, Keyring, Malformed, SigningKey, Unusable,
+    armor_checksum,
     packet::{self, Packets, tag},
     signature::{self, Signature, kind},
 };
@@ -259,22 +260,74 @@ pub fn seal(plaintext: &[u8], key: &SigningKey, options: &SealOptions) -> Result
     let mut packet = Vec::new();
     packet::write(&mut packet, tag::SIGNATURE, &body);
 
+    let out = assemble(hash, &framed, &packet, false);
+    check_own(&out, plaintext, &packet, key)?;
+    Ok(out)
+}
+
+/// A message in the one form that writers give it.
+pub struct Canonical {
+    /// The whole message.
+    pub bytes: Vec<u8>,
+    /// Whether the signature value has a twin that verifies as well: `(r, s)` and `(r, n - s)`.
+    pub has_twin: bool,
+}
+
+/// Writes a message again, as go-crypto writes it: only what is signed is taken from `data`.
+///
+/// One version 4 signature packet with nothing in its unhashed area, lengths and numbers in their
+/// shortest form, the two bytes of the digest computed anew, nothing before or after the message.
+/// The checksum line that older writers added is kept if `data` has one. A message that verifies
+/// and equals this has no byte that could be another. No cryptography is checked here.
+///
+/// `None` if nothing like that can be read from `data`.
+pub fn canonical(data: &[u8]) -> Option<Canonical> {
+    let message = parse(data)?;
+    let packet = Packets::new(message.signature_body()).next()?.ok()?;
+    let signature = Signature::parse(packet.body).ok()?;
+    let (framed, signed) = clearsign::frame(message.plaintext());
+    let text = match signature.kind {
+        kind::BINARY => signed,
+        kind::TEXT => clearsign::canonical(&signed),
+        _ => return None,
+    };
+    let digest = signature::digest(signature.hash, &[&text, &signature.suffix]).ok()?;
+    let body = signature::body_v4(&signature.suffix, &digest, &signature.mpis)?;
+    let mut packet = Vec::new();
+    packet::write(&mut packet, tag::SIGNATURE, &body);
+    let checksum = data
+        .rsplit(|byte| *byte == b'\n')
+        .nth(1)
+        .is_some_and(|line| line.first() == Some(&b'='));
+    Some(Canonical {
+        bytes: assemble(signature.hash, &framed, &packet, checksum),
+        has_twin: matches!(
+            signature.mpis,
+            mpi::Signature::ECDSA { .. } | mpi::Signature::DSA { .. }
+        ),
+    })
+}
+
+/// Source: go-crypto `clearsign.Encode`, `armor.Encode`.
+fn assemble(hash: HashAlgorithm, framed: &[u8], packet: &[u8], checksum: bool) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(clearsign::BEGIN);
     out.extend_from_slice(b"\nHash: ");
     out.extend_from_slice(hash_name(hash).as_bytes());
     out.extend_from_slice(b"\n\n");
-    out.extend_from_slice(&framed);
+    out.extend_from_slice(framed);
     out.extend_from_slice(clearsign::SIGNATURE);
     out.extend_from_slice(b"\n\n");
-    for line in STANDARD.encode(&packet).as_bytes().chunks(LINE) {
+    for line in STANDARD.encode(packet).as_bytes().chunks(LINE) {
         out.extend_from_slice(line);
         out.push(b'\n');
     }
+    if checksum {
+        out.extend_from_slice(armor_checksum(packet).as_bytes());
+        out.push(b'\n');
+    }
     out.extend_from_slice(clearsign::END);
-
-    check_own(&out, plaintext, &packet, key)?;
-    Ok(out)
+    out
 }
 
 impl From<Error> for Failure {
@@ -350,6 +403,7 @@ fn deciding_signature(
 
 fn hash_name(hash: HashAlgorithm) -> &'static str {
     match hash {
+        HashAlgorithm::SHA224 => "SHA224",
         HashAlgorithm::SHA384 => "SHA384",
         HashAlgorithm::SHA512 => "SHA512",
         _ => "SHA256",

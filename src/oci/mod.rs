@@ -1,0 +1,12 @@
+//! WHERE: OCI images inside a SIF.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod build;
+mod json;

@@ -1,0 +1,12 @@
+//! OCI-SIF images and cosign: keys, signing, verifying, attestations, layouts.
+//!
+//! Peers are looked for in `PATH` or started with the words of a variable:
+//! cosign of `SIGSIF_COSIGN`, a program over the code of SingularityCE of
+//! `SIGSIF_CE_COSIGN`. A test whose peer is missing says so and does nothing.
+
+mod support;
+
+#[path = "cosign/keys.rs"]
+mod keys;
+#[path = "cosign/tool.rs"]
+mod tool;
