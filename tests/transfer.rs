@@ -1,0 +1,6 @@
+//! Registries and libraries: push, pull, and what is checked on the way.
+
+mod support;
+
+#[path = "transfer/layers.rs"]
+mod layers;
