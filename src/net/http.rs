@@ -730,7 +730,9 @@ impl Incoming {
             return Err(self.place.fail(Fault::BodyTimeout));
         }
         if let Some(window) = &mut self.window {
-            window.passed(count).map_err(|fault| self.place.fail(fault))?;
+            window
+                .passed(count)
+                .map_err(|fault| self.place.fail(fault))?;
         }
         Ok(count)
     }

@@ -72,7 +72,11 @@ mod tests {
 
     #[test]
     fn a_token_is_preferred_to_a_password() {
-        let headers = [r#"Basic realm="x""#, r#"Bearer realm="https://t""#, "Negotiate"];
+        let headers = [
+            r#"Basic realm="x""#,
+            r#"Bearer realm="https://t""#,
+            "Negotiate",
+        ];
         let chosen = Challenge::choose(headers.into_iter()).unwrap();
         assert_eq!(chosen.scheme, "bearer");
         assert!(Challenge::choose(std::iter::empty()).is_none());

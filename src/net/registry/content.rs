@@ -4,8 +4,8 @@
 //!
 //! Source: OCI distribution specification 1.1, "Pull", "Listing Referrers".
 
-use super::session::{Ask, Retry, Session, is_transient, is_transient_status, retry_after};
 use super::Error;
+use super::session::{Ask, Retry, Session, is_transient, is_transient_status, retry_after};
 use crate::digest::{Digest, HashAlgorithm, Hasher};
 use crate::net::Url;
 use crate::net::http::{Incoming, Method};
@@ -146,7 +146,8 @@ impl Session<'_> {
         loop {
             ask.headers = vec![("accept-encoding", "identity".to_owned())];
             if download.done > 0 {
-                ask.headers.push(("range", format!("bytes={}-", download.done)));
+                ask.headers
+                    .push(("range", format!("bytes={}-", download.done)));
             }
             let before = download.done;
             let step = self.open(&ask).and_then(|answer| {
@@ -227,7 +228,9 @@ impl Session<'_> {
                 200 | 400 | 404 | 405 | 406 if pages.is_empty() => break,
                 _ => return Err(self.refuse(&ask, &answer)),
             }
-            let next = answer.header("link").and_then(|link| next_page(&ask.url, link));
+            let next = answer
+                .header("link")
+                .and_then(|link| next_page(&ask.url, link));
             pages.push(answer.body);
             match next {
                 Some(next) if pages.len() < MAX_PAGES => ask.url = next,
@@ -360,7 +363,9 @@ fn media_type(header: Option<&str>) -> String {
 
 /// The address behind `Link: <...>; rel="next"`, if it stays with the server.
 fn next_page(asked: &Url, header: &str) -> Option<Url> {
-    let link = header.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
+    let link = header
+        .split(',')
+        .find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
     let (_, rest) = link.split_once('<')?;
     let (target, _) = rest.split_once('>')?;
     let url = asked.join(target).ok()?;
@@ -374,7 +379,10 @@ mod tests {
     #[test]
     fn pages_follow_each_other_on_one_server() {
         let asked = Url::parse("https://r/v2/a/referrers/sha256:00").unwrap();
-        let next = next_page(&asked, "</v2/a/referrers/sha256:00?last=x&n=2>; rel=\"next\"");
+        let next = next_page(
+            &asked,
+            "</v2/a/referrers/sha256:00?last=x&n=2>; rel=\"next\"",
+        );
         assert_eq!(
             next.unwrap().as_str(),
             "https://r/v2/a/referrers/sha256:00?last=x&n=2"
@@ -386,7 +394,10 @@ mod tests {
 
     #[test]
     fn media_types_are_compared_without_parameters() {
-        assert_eq!(media_type(Some("Application/JSON; charset=utf-8")), "application/json");
+        assert_eq!(
+            media_type(Some("Application/JSON; charset=utf-8")),
+            "application/json"
+        );
         assert_eq!(media_type(None), "");
     }
 }

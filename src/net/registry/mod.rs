@@ -177,7 +177,8 @@ impl Candidates {
             return Err(invalid());
         }
         let address = Address::parse(&format!("//{host}")).map_err(|_| invalid())?;
-        let url = |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|_| invalid());
+        let url =
+            |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|_| invalid());
         let (secure, open) = (url("https")?, url("http")?);
         let plain_first = plain || address.is_loopback();
         let guessed = http::is_private(&open) || address.host_name().ends_with(".local");

@@ -132,8 +132,10 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let candidates = Candidates::of(&self.host, self.plain)?;
-        let (url, answer) =
-            self.again(|| ping(self.client, &candidates), |(_, answer)| passing(answer))?;
+        let (url, answer) = self.again(
+            || ping(self.client, &candidates),
+            |(_, answer)| passing(answer),
+        )?;
         match answer.status {
             200 => {}
             401 => {
@@ -149,7 +151,10 @@ impl<'a> Session<'a> {
     /// An address below `/v2/<repository>/`.
     pub(super) fn url(&self, path: &str) -> Result<Url, Error> {
         self.connect()?;
-        let base = self.base.get().ok_or_else(|| Error::Name(self.host.clone()))?;
+        let base = self
+            .base
+            .get()
+            .ok_or_else(|| Error::Name(self.host.clone()))?;
         base.join(&format!("{}/{path}", self.repository))
             .map_err(|_| Error::Name(format!("{}/{}", self.host, self.repository)))
     }
@@ -217,10 +222,14 @@ impl<'a> Session<'a> {
 
     /// As [`Session::send`], once, with the head of the answer before its body.
     pub(super) fn open(&self, ask: &Ask<'_>) -> Result<Incoming, Error> {
-        self.with_login(ask, |request| Ok(self.client.open(request)?), |answer| {
-            let status = answer.status();
-            (status == 401).then(|| answer.header("www-authenticate").map(Challenge::parse))
-        })
+        self.with_login(
+            ask,
+            |request| Ok(self.client.open(request)?),
+            |answer| {
+                let status = answer.status();
+                (status == 401).then(|| answer.header("www-authenticate").map(Challenge::parse))
+            },
+        )
     }
 
     /// As [`Session::send`], once.
@@ -277,7 +286,10 @@ impl<'a> Session<'a> {
         let Some(challenge) = lock(&self.challenge).clone() else {
             return Ok(None);
         };
-        let base = self.base.get().ok_or_else(|| Error::Name(self.host.clone()))?;
+        let base = self
+            .base
+            .get()
+            .ok_or_else(|| Error::Name(self.host.clone()))?;
         match challenge.scheme.as_str() {
             "basic" => match &self.credential {
                 Some(Credential::Login(user, password)) => {
@@ -391,7 +403,10 @@ impl Retry {
             return false;
         }
         let doubled = 1_u32.checked_shl(self.failures.saturating_sub(1));
-        let pause = self.patience.pause.saturating_mul(doubled.unwrap_or(u32::MAX));
+        let pause = self
+            .patience
+            .pause
+            .saturating_mul(doubled.unwrap_or(u32::MAX));
         let pause = asked.unwrap_or_default().max(pause);
         std::thread::sleep(pause.min(self.patience.longest));
         true
@@ -400,8 +415,7 @@ impl Retry {
 
 /// Whether an answer is a failure that may pass, and the time that the server asks for.
 fn passing(answer: &Response) -> Option<Option<Duration>> {
-    is_transient_status(answer.status)
-        .then(|| answer.header("retry-after").and_then(retry_after))
+    is_transient_status(answer.status).then(|| answer.header("retry-after").and_then(retry_after))
 }
 
 /// Whether a failure may pass.
@@ -444,7 +458,10 @@ mod tests {
     #[test]
     fn a_server_says_how_long_to_wait() {
         assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(
+            retry_after("Wed, 21 Oct 2015 07:28:00 GMT"),
+            Some(Duration::ZERO)
+        );
         let future = retry_after("Wed, 21 Oct 2115 07:28:00 GMT").unwrap();
         assert!(future > Duration::from_secs(3600));
         assert_eq!(retry_after("soon"), None);

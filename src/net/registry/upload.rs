@@ -2,9 +2,9 @@
 //!
 //! Source: OCI distribution specification 1.1, "Push".
 
+use super::Error;
 use super::content::{Stored, referrers_tag};
 use super::session::{Ask, Retry, Session, is_transient, is_transient_status, retry_after};
-use super::Error;
 use crate::digest::Digest;
 use crate::net::Url;
 use crate::net::http::{Method, Response, Upload};
@@ -142,12 +142,7 @@ impl Session<'_> {
     }
 
     /// Sends what is left, in pieces of at most `piece` bytes, and closes the upload.
-    fn send_rest(
-        &self,
-        source: &Source<'_>,
-        place: &mut Place,
-        piece: u64,
-    ) -> Result<End, Error> {
+    fn send_rest(&self, source: &Source<'_>, place: &mut Place, piece: u64) -> Result<End, Error> {
         if source.size > SMALL {
             while place.offset < source.size {
                 let len = source.size.saturating_sub(place.offset).min(piece);
@@ -161,7 +156,8 @@ impl Session<'_> {
                 ask.headers.push(("content-type", OCTETS.to_owned()));
                 if offset > 0 || len < source.size {
                     let last = offset.saturating_add(len).saturating_sub(1);
-                    ask.headers.push(("content-range", format!("{offset}-{last}")));
+                    ask.headers
+                        .push(("content-range", format!("{offset}-{last}")));
                 }
                 let answer = match self.finish(&ask)? {
                     Ok(answer) => answer,
@@ -205,9 +201,7 @@ impl Session<'_> {
     /// Sends one request of an upload; a failure that may pass is an end.
     fn finish(&self, ask: &Ask<'_>) -> Result<Result<Response, End>, Error> {
         match self.once(ask) {
-            Ok(answer) if answer.status == 413 => {
-                Ok(Err(End::TooLarge(self.refuse(ask, &answer))))
-            }
+            Ok(answer) if answer.status == 413 => Ok(Err(End::TooLarge(self.refuse(ask, &answer)))),
             // The registry has something else than we believe.
             Ok(answer) if answer.status == 416 || is_transient_status(answer.status) => {
                 let asked = answer.header("retry-after").and_then(retry_after);
