@@ -100,6 +100,52 @@ pub struct KeySigner {
     pub key_id: String,
     /// Kind of key for people.
     pub algorithm: String,
+    /// The certificate that speaks for the key, if one does.
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// What is to be told about a certificate that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Owner, RFC 4514.
+    pub subject: String,
+    /// Issuer, RFC 4514.
+    pub issuer: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the certificate, hexadecimal.
+    pub fingerprint: String,
+    /// First second of validity, since 1970.
+    pub not_before: u64,
+    /// Last second of validity, since 1970.
+    pub not_after: u64,
+    /// Owners of the certificates of the path: this one first, the root last.
+    pub chain: Vec<String>,
+    /// What is known of revocation, for each certificate of the path but the root.
+    pub revocation: Vec<Revocation>,
+}
+
+/// How it is known that a certificate was not revoked; times in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// Nobody was asked.
+    NotChecked,
+    /// A list of its issuer does not have it.
+    Crl {
+        /// When the list was made.
+        this_update: u64,
+        /// When the next one was due.
+        next_update: u64,
+    },
+    /// A responder says so.
+    Ocsp {
+        /// When that was known.
+        this_update: u64,
+        /// When there will be news, if the responder tells.
+        next_update: Option<u64>,
+        /// The delegate that signed the answer; nothing for the issuer itself.
+        responder: Option<String>,
+    },
 }
 
 impl KeySigner {

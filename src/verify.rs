@@ -9,7 +9,8 @@ use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};
 use crate::report::{
-    Failure, Format, KeySigner, ObjectSummary, Origin, PgpSigner, Report, SignatureReport, Signer,
+    CertificateFacts, Failure, Format, KeySigner, ObjectSummary, Origin, PgpSigner, Report,
+    SignatureReport, Signer,
 };
 use crate::scope::{self, Selection, Task};
 use crate::sif::digests::{Digests, Extent, Wanted};
@@ -23,7 +24,24 @@ pub enum KeyMaterial {
     /// OpenPGP keyrings, searched in this order.
     Keyrings(Vec<(Origin, Keyring)>),
     /// Public keys for DSSE envelopes.
-    PublicKeys(Vec<PublicKey>),
+    PublicKeys(Vec<TrustedKey>),
+}
+
+/// A public key that counts.
+pub struct TrustedKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The certificate that speaks for it, if it was not given as a key.
+    pub certificate: Option<CertificateFacts>,
+}
+
+impl From<PublicKey> for TrustedKey {
+    fn from(key: PublicKey) -> Self {
+        Self {
+            key,
+            certificate: None,
+        }
+    }
 }
 
 /// What to verify, and how.
@@ -380,15 +398,17 @@ impl<'i, 'a> Opener<'i, 'a> {
         let not_valid = |reason: String| Failure::NotValid { object, reason };
         match (format, self.material) {
             (Format::Dsse, KeyMaterial::PublicKeys(keys)) => {
-                let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, keys)
+                let plain: Vec<_> = keys.iter().map(|trusted| trusted.key.clone()).collect();
+                let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &plain)
                     .map_err(|error| not_valid(error.to_string()))?;
                 let signers = opened
                     .accepted()
                     .iter()
                     .filter_map(|index| keys.get(*index))
-                    .map(|key| KeySigner {
-                        key_id: key.ssh_fingerprint(),
-                        algorithm: key.algorithm(),
+                    .map(|trusted| KeySigner {
+                        key_id: trusted.key.ssh_fingerprint(),
+                        algorithm: trusted.key.algorithm(),
+                        certificate: trusted.certificate.clone(),
                     });
                 report.signer = Some(Signer::Keys(signers.collect()));
                 Ok(opened.payload().to_vec())

@@ -535,7 +535,8 @@ fn assert_same_seal(old: &[u8], new: &[u8], report: &Report, material: &KeyMater
 fn open(data: &[u8], material: &KeyMaterial) -> (Vec<u8>, String) {
     match material {
         KeyMaterial::PublicKeys(keys) => {
-            let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, keys).expect("an envelope");
+            let keys: Vec<_> = keys.iter().map(|trusted| trusted.key.clone()).collect();
+            let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &keys).expect("an envelope");
             (
                 opened.payload().to_vec(),
                 format!("{:?}", opened.accepted()),

@@ -42,6 +42,17 @@ pub fn int(text: &str) -> Result<i64, String> {
         .ok_or_else(|| range("ParseInt", text))
 }
 
+/// A time as RFC 3339 has it, not before 1970; in seconds since then, fractions cut.
+///
+/// # Errors
+/// What is wrong, and the form wanted.
+pub fn time(text: &str) -> Result<u64, String> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .and_then(|time| u64::try_from(time.as_second()).ok())
+        .ok_or_else(|| format!("{text:?} is no time like 2026-01-31T12:00:00Z, 1970 or later"))
+}
+
 /// A decimal 32-bit number without sign: an object id as an argument.
 ///
 /// # Errors

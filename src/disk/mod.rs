@@ -5,6 +5,7 @@ pub mod credential_helper;
 pub mod files;
 pub mod keyring;
 mod map;
+pub mod roots;
 pub mod sif_file;
 
 use std::io;

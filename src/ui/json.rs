@@ -3,7 +3,9 @@
 use crate::coverage::Coverage;
 use crate::key::index;
 use crate::key::pgp::{Entity, KeyInfo, SecretState};
-use crate::report::{Failure, Format, ObjectSummary, Report, SignatureReport, Signer};
+use crate::report::{
+    CertificateFacts, Failure, Format, ObjectSummary, Report, Revocation, SignatureReport, Signer,
+};
 use serde::Serialize;
 
 /// The JSON of the originals (`--json`). Source: spec/sif.md 4.10.
@@ -80,9 +82,11 @@ fn original_entry(
 
 /// The full answer (`--format json`); its schema is in `docs/verify-report.md`.
 ///
-/// With `--strict` the coverage comes with its refusal, if it has one.
+/// `at` is the time of judgement, seconds since 1970, if it is not now. With `--strict` the
+/// coverage comes with its refusal, if it has one.
 pub fn full(
     image: &str,
+    at: Option<u64>,
     outcome: Result<&Report, &str>,
     strict: Option<(&Coverage, Option<String>)>,
 ) -> String {
@@ -113,6 +117,7 @@ pub fn full(
     pretty(&Full {
         schema: "sigsif-verify-1",
         image,
+        judged_at: at,
         verdict,
         reason,
         problems: problems.unwrap_or_default(),
@@ -127,6 +132,7 @@ pub fn full(
 struct Full<'a> {
     schema: &'static str,
     image: &'a str,
+    judged_at: Option<u64>,
     verdict: &'static str,
     reason: Option<String>,
     problems: Vec<String>,
@@ -173,6 +179,82 @@ enum FullSigner {
 struct FullKey {
     key_id: String,
     algorithm: String,
+    certificate: Option<FullCertificate>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullCertificate {
+    subject: String,
+    issuer: String,
+    serial: String,
+    fingerprint: String,
+    not_before: u64,
+    not_after: u64,
+    path: Vec<FullPathElement>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullPathElement {
+    subject: String,
+    revocation: Option<FullRevocation>,
+}
+
+#[derive(Serialize)]
+#[serde(
+    tag = "source",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+enum FullRevocation {
+    NotChecked,
+    Crl {
+        this_update: u64,
+        next_update: u64,
+    },
+    Ocsp {
+        this_update: u64,
+        next_update: Option<u64>,
+        responder: Option<String>,
+    },
+}
+
+fn full_certificate(facts: &CertificateFacts) -> FullCertificate {
+    let revocation = |known: &Revocation| match known.clone() {
+        Revocation::NotChecked => FullRevocation::NotChecked,
+        Revocation::Crl {
+            this_update,
+            next_update,
+        } => FullRevocation::Crl {
+            this_update,
+            next_update,
+        },
+        Revocation::Ocsp {
+            this_update,
+            next_update,
+            responder,
+        } => FullRevocation::Ocsp {
+            this_update,
+            next_update,
+            responder,
+        },
+    };
+    let path = facts.chain.iter().enumerate();
+    FullCertificate {
+        subject: facts.subject.clone(),
+        issuer: facts.issuer.clone(),
+        serial: facts.serial.clone(),
+        fingerprint: facts.fingerprint.clone(),
+        not_before: facts.not_before,
+        not_after: facts.not_after,
+        path: path
+            .map(|(index, subject)| FullPathElement {
+                subject: subject.clone(),
+                revocation: facts.revocation.get(index).map(revocation),
+            })
+            .collect(),
+    }
 }
 
 #[derive(Serialize)]
@@ -227,6 +309,7 @@ fn full_signer(signer: &Signer) -> FullSigner {
                 .map(|key| FullKey {
                     key_id: key.key_id.clone(),
                     algorithm: key.algorithm.clone(),
+                    certificate: key.certificate.as_ref().map(full_certificate),
                 })
                 .collect(),
         },

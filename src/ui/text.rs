@@ -3,6 +3,7 @@
 use super::{Columns, escaped, one_line};
 use crate::key::index::{self, ListedKey};
 use crate::key::pgp::Entity;
+use crate::key::x509;
 use crate::report::{ObjectSummary, Origin, PgpSigner, SignatureReport, Signer};
 use crate::sif::types::DataType;
 use crate::sif::{Descriptor, ExtraError, Image, Link, UNSET_TIME};
@@ -127,6 +128,11 @@ pub fn info(object: &Descriptor) -> Result<String, ExtraError> {
         _ => {}
     }
     Ok(rows.render("  ", 2))
+}
+
+/// Tells that an answer is about another time than now.
+pub fn judged_at(at: u64) -> String {
+    format!("Judged as of {}, not as of now\n", x509::time(at))
 }
 
 /// What the originals print for one signature. Source: spec/sif.md 4.9.

@@ -136,6 +136,25 @@ const EDIT: &str = "edit";
 
 /// The whole list.
 pub const ALL: &[Difference] = &[
+    Difference {
+        tests: &[CLI],
+        record: |r| r.has("--ocsp-verify=false"),
+        what: "--ocsp-verify=false asks nobody",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stdout(
+                "Objects verified:\nID  |GROUP   |LINK    |TYPE\n\
+                 ------------------------------------------------\n\
+                 1   |1       |NONE    |Def.FILE\n2   |1       |NONE    |JSON.Generic\n\
+                 3   |1       |NONE    |FS\n",
+            ),
+            Edit::Stderr(
+                "INFO:    Verifying image with key material from certificate 'leaf.pem'\n\
+                 INFO:    Verified signature(s) from image 'x509-leaf.sif'\n",
+            ),
+        ],
+        reason: Reason::Decided("`--ocsp-verify=false` enables OCSP (2.1)"),
+    },
     // Advice.
     Difference {
         tests: &[EXPECTED, CLI],

@@ -39,7 +39,8 @@ pub fn read_peers(path: &str) -> Vec<u8> {
 /// The public key `fixtures/peers/keys/NAME.pub.pem`.
 pub fn public_key(name: &str) -> KeyMaterial {
     let pem = read_peers(&format!("keys/{name}.pub.pem"));
-    KeyMaterial::PublicKeys(vec![PublicKey::from_pem(&pem).expect("a public key")])
+    let key = PublicKey::from_pem(&pem).expect("a public key");
+    KeyMaterial::PublicKeys(vec![key.into()])
 }
 
 /// The public keyring that Apptainer wrote.

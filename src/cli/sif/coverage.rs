@@ -132,7 +132,8 @@ fn refusal(
         }),
         KeyMaterial::PublicKeys(keys) => {
             let ids = dsse::entries(data).unwrap_or_default();
-            keys.iter().any(|key| ids.contains(&key.ssh_fingerprint()))
+            keys.iter()
+                .any(|trusted| ids.contains(&trusted.key.ssh_fingerprint()))
         }
     };
     if !materials.iter().any(known) {

@@ -1,7 +1,9 @@
 //! `verify`: judge the signatures of an image.
 
+mod certificate;
 mod strict;
 
+use self::certificate::CertificateArgs;
 use self::strict::Judged;
 use super::servers::{self, Asked, tell_unauthorized, url_option};
 use super::sign::{KeyringError, parse_keyring, tell_deprecated};
@@ -12,6 +14,7 @@ use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::Access;
 use crate::key::pem::PublicKey;
 use crate::key::pgp::{Entity, Keyring, merge, updates_from_armored_or_binary};
+use crate::key::x509::{self, Moment};
 use crate::net::http::Client;
 use crate::net::keystore::{self, Server};
 use crate::report::{Failure, Origin, Report};
@@ -28,8 +31,9 @@ const NO_KEY: &str = "failed to load key material: ";
 /// Verify digital signature(s) within an image
 ///
 /// Every signature of every object group must hold, made by a key of the
-/// global or the local keyring or of a key server, or by the key of --key.
-/// The exit code is 0 only then. A key server is asked only for keys that no
+/// global or the local keyring or of a key server, or by the key of --key, or
+/// by that of a --certificate that a root vouches for. The exit code is 0 only
+/// then. A key server is asked only for keys that no
 /// keyring has, and never with --local.
 #[derive(clap::Args)]
 #[command(
@@ -57,6 +61,11 @@ pub(super) struct Args {
     /// path to the public key file (PEM)
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    certificate: CertificateArgs,
+    /// judge validity of keys and certificates as of this time (RFC 3339)
+    #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
+    at: Option<u64>,
     /// only verify with local key(s) in keyring
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     local: Option<bool>,
@@ -125,15 +134,23 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         .key
         .clone()
         .or_else(|| super::env_value("VERIFY_KEY").map(PathBuf::from));
-    let material = match &key {
-        Some(key) => {
+    let now = u64::try_from(super::wall_clock()).unwrap_or_default();
+    let moment = Moment {
+        at: args.at.unwrap_or(now),
+        now,
+    };
+    let certificates = args.certificate.load(ui)?;
+    let material = match (&certificates, &key) {
+        // Its keys come of a judgement of its own, once all else is in order.
+        (Some(_), _) => KeyMaterial::PublicKeys(Vec::new()),
+        (None, Some(key)) => {
             ui.info(format_args!(
                 "Verifying image with key material from '{}'",
                 key.display()
             ));
             load_public_key(key)?
         }
-        None => {
+        (None, None) => {
             ui.info("Verifying image with PGP key material");
             load_keyrings(ui, args.keysdir.clone())
                 .map_err(|error| Cause::plain(error).fatal(FAILED))?
@@ -150,15 +167,34 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             },
         },
         examine_all: format == Format::Json,
-        now: u64::try_from(super::wall_clock()).unwrap_or_default(),
+        now: moment.at,
         threads: super::threads(),
     };
+    if let Some(at) = args.at {
+        ui.warning(format_args!(
+            "Keys and certificates are judged as of {}, not as of now",
+            x509::time(at)
+        ));
+    }
     let remote = match (&material, local) {
         (KeyMaterial::Keyrings(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
         _ => None,
     };
-    let outcome = judge(&path, material, &request, remote, format, strict)?;
-    render(ui, &path, format, &outcome)?;
+    let material = match &certificates {
+        Some(certificates) => certificates.keys(ui, moment).map(KeyMaterial::PublicKeys),
+        None => Ok(material),
+    };
+    let output = Output {
+        path: &path,
+        format,
+        color: ui.color_tags(),
+        at: args.at,
+    };
+    let outcome = match material {
+        Ok(material) => judge(&output, material, &request, remote, strict)?,
+        Err(refused) => Err(refused),
+    };
+    output.render(&outcome)?;
     let judged = outcome.map_err(|cause| cause.fatal(FAILED))?;
     let report = &judged.report;
     match report.failure() {
@@ -185,24 +221,23 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
 
 /// The outer error is about key servers and ends the command at once.
 fn judge(
-    path: &Path,
+    output: &Output<'_>,
     mut material: KeyMaterial,
     request: &Request,
     remote: Option<Remote<'_>>,
-    format: Format,
     strict: bool,
 ) -> Result<Result<Judged, Cause>, Error> {
-    let judged = super::with_image(path, Access::Read, |_, image| {
+    let judged = super::with_image(output.path, Access::Read, |_, image| {
         if let Some(remote) = remote {
             // Without a usable configuration nobody can be asked; the rest of
             // the answer is still wanted as data.
             let asked = remote.add_missing(image, &mut material, request);
-            if let (Err(error), Format::Json | Format::Original) = (&asked, format) {
+            if let (Err(error), Format::Json | Format::Original) = (&asked, output.format) {
                 let text = match error {
                     Error::Fatal { text, .. } => text.clone(),
                     _ => String::new(),
                 };
-                render(remote.ui, path, format, &Err(Cause::plain(text)))?;
+                output.render(&Err(Cause::plain(text)))?;
             }
             asked?;
         }
@@ -340,46 +375,53 @@ fn with_what_is_known(fetched: Entity, material: &KeyMaterial) -> Result<Entity,
 const MAX_LOOKUPS: usize = 16;
 const NO_MATERIAL: &str = "failed to get key material: ";
 
-fn render(
-    ui: &Ui,
-    path: &Path,
+/// How the answer is told.
+struct Output<'a> {
+    path: &'a Path,
     format: Format,
-    outcome: &Result<Judged, Cause>,
-) -> Result<(), Error> {
-    let printed = match (format, outcome) {
-        (Format::Text, Err(_)) => return Ok(()),
-        (Format::Text, Ok(judged)) => {
-            let blocks = judged
-                .report
-                .signatures
-                .iter()
-                .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content));
-            let mut printed: String = blocks
-                .map(|signature| text::signature(signature, ui.color_tags()))
-                .collect();
-            if let Some(coverage) = judged.coverage_of_verified() {
-                printed.push_str(&coverage::text(coverage));
+    color: bool,
+    /// The time of judgement, if it is not now.
+    at: Option<u64>,
+}
+
+impl Output<'_> {
+    fn render(&self, outcome: &Result<Judged, Cause>) -> Result<(), Error> {
+        let printed = match (self.format, outcome) {
+            (Format::Text, Err(_)) => return Ok(()),
+            (Format::Text, Ok(judged)) => {
+                let blocks = judged
+                    .report
+                    .signatures
+                    .iter()
+                    .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content))
+                    .map(|signature| text::signature(signature, self.color));
+                let head = self.at.map(text::judged_at);
+                let mut printed: String = head.into_iter().chain(blocks).collect();
+                if let Some(coverage) = judged.coverage_of_verified() {
+                    printed.push_str(&coverage::text(coverage));
+                }
+                printed
             }
-            printed
+            (Format::Original, Ok(judged)) => json::original(&judged.report),
+            (Format::Original, Err(_)) => json::original(&Report::default()),
+            (Format::Json, outcome) => {
+                let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
+                let outcome = outcome.as_ref().map(|judged| &judged.report);
+                let outcome = outcome.map_err(|cause| cause.text.as_str());
+                let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
+                json::full(
+                    &self.path.to_string_lossy(),
+                    self.at,
+                    outcome,
+                    coverage.zip(Some(refusal)),
+                )
+            }
+        };
+        match super::print(printed) {
+            // The verdict counts even if nobody reads the report.
+            Err(Error::Quiet(_)) => Ok(()),
+            other => other,
         }
-        (Format::Original, Ok(judged)) => json::original(&judged.report),
-        (Format::Original, Err(_)) => json::original(&Report::default()),
-        (Format::Json, outcome) => {
-            let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
-            let outcome = outcome.as_ref().map(|judged| &judged.report);
-            let outcome = outcome.map_err(|cause| cause.text.as_str());
-            let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
-            json::full(
-                &path.to_string_lossy(),
-                outcome,
-                coverage.zip(Some(refusal)),
-            )
-        }
-    };
-    match super::print(printed) {
-        // The verdict counts even if nobody reads the report.
-        Err(Error::Quiet(_)) => Ok(()),
-        other => other,
     }
 }
 
@@ -411,7 +453,7 @@ pub(super) fn load_public_key(path: &Path) -> Result<KeyMaterial, Error> {
     let pem = files::read(path, MAX_KEY_FILE)
         .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
     let key = PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))?;
-    Ok(KeyMaterial::PublicKeys(vec![key]))
+    Ok(KeyMaterial::PublicKeys(vec![key.into()]))
 }
 
 /// Global keyring first, then the user's.

@@ -472,8 +472,8 @@ fn responder(access: &x509_cert::ext::pkix::AccessDescription) -> Option<String>
     }
 }
 
-/// A time as Go prints it: RFC 3339, in UTC.
-pub(super) fn time(seconds: u64) -> String {
+/// Seconds since 1970 as Go prints a time: RFC 3339, in UTC.
+pub fn time(seconds: u64) -> String {
     i64::try_from(seconds)
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
