@@ -4,3 +4,7 @@ mod support;
 
 #[path = "transfer/layers.rs"]
 mod layers;
+#[path = "transfer/protocol.rs"]
+mod protocol;
+#[path = "transfer/server.rs"]
+mod server;

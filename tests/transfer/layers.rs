@@ -76,10 +76,6 @@ impl Archive {
     pub fn bytes(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
-
-    pub fn gzip(self) -> Vec<u8> {
-        gzip(&self.bytes())
-    }
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
