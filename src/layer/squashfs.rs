@@ -249,7 +249,7 @@ impl<W: Write + Seek> Writer<W> {
                 superblock.flags |= NO_XATTRS;
                 NOWHERE
             }
-            Some((pairs, lookup)) => self.xattrs(&pairs, &lookup)?,
+            Some([pairs, lookup]) => self.xattrs(&pairs, &lookup)?,
         };
         superblock.bytes = self.at;
         let rest = self.at.checked_rem(PADDING).unwrap_or_default();
@@ -668,7 +668,7 @@ impl Ids {
 struct Xattrs {
     pairs: Meta,
     lookup: Vec<u8>,
-    known: HashMap<Vec<(Vec<u8>, Vec<u8>)>, u32>,
+    known: HashMap<Vec<tree::Xattr>, u32>,
 }
 
 impl Xattrs {
@@ -722,12 +722,12 @@ impl Xattrs {
     }
 
     /// The metadata blocks of the pairs and the lookup table, if there is any.
-    fn take(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    fn take(&mut self) -> Result<Option<[Vec<u8>; 2]>, Error> {
         if self.known.is_empty() {
             return Ok(None);
         }
         let pairs = std::mem::take(&mut self.pairs).finish()?;
-        Ok(Some((pairs, std::mem::take(&mut self.lookup))))
+        Ok(Some([pairs, std::mem::take(&mut self.lookup)]))
     }
 }
 

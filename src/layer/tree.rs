@@ -49,9 +49,12 @@ pub struct Attributes {
     pub gid: u32,
     /// Seconds since 1970.
     pub mtime: i64,
-    /// Extended attributes: name and value, sorted.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Extended attributes, sorted.
+    pub xattrs: Vec<Xattr>,
 }
+
+/// Name and value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// What a file is.
 #[derive(Debug)]

@@ -232,10 +232,10 @@ fn a_layer_reads_the_same_as_its_archive() {
     }
     let home = Home::new();
     let archive = rich();
-    let image = squashfs(&[archive.clone()], Whiteouts::Keep).unwrap();
+    let image = squashfs(std::slice::from_ref(&archive), Whiteouts::Keep).unwrap();
     assert_eq!(
         image,
-        squashfs(&[archive.clone()], Whiteouts::Keep).unwrap()
+        squashfs(std::slice::from_ref(&archive), Whiteouts::Keep).unwrap()
     );
     let image = home.write("image", &image);
     let archive = home.write("archive.tar", &archive);
@@ -261,7 +261,7 @@ fn a_layer_reads_the_same_as_its_archive() {
     for implicit in ["noparent", "noparent/a", "many", "deep"] {
         theirs.remove(implicit);
     }
-    theirs.retain(|name, _| !(name.starts_with("deep/") && !name.contains('m')));
+    theirs.retain(|name, _| !name.starts_with("deep/") || name.contains('m'));
     for (name, expected) in &theirs {
         assert_eq!(ours.get(name), Some(expected), "{name}");
     }
@@ -505,7 +505,7 @@ fn an_archive_that_is_cut_or_changed_is_refused_or_the_same() {
         .pax(&[("SCHILY.xattr.user.note", b"a\0b"), ("size", b"1")])
         .file("noted", b"x")
         .bytes();
-    let whole = squashfs(&[archive.clone()], Whiteouts::Keep).unwrap();
+    let whole = squashfs(std::slice::from_ref(&archive), Whiteouts::Keep).unwrap();
     for cut in (0..archive.len()).step_by(97) {
         let result = squashfs(&[archive[..cut].to_vec()], Whiteouts::Keep);
         let at_a_header = cut % 512 == 0;
