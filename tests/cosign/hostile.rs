@@ -33,7 +33,7 @@ fn hostile_documents_get_a_clear_answer() {
     let text = |root: String| plain(root.into_bytes());
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     // An index in an index in an index ...
-    let mut nested: Vec<Vec<u8>> = vec![index(&[entry.clone()])];
+    let mut nested: Vec<Vec<u8>> = vec![index(std::slice::from_ref(&entry))];
     for _ in 0..200 {
         let inner = nested.last().expect("an index");
         nested.push(index(&[content(INDEX, inner, "")]));
