@@ -98,7 +98,9 @@ pub fn export(oci: &OciSif<'_, '_>) -> Result<Export, Error> {
     let raws = index.list("manifests").map_err(in_index)?;
     for (raw, entry) in raws.iter().zip(&oci.index().manifests) {
         let mut annotations = entry.annotations.clone();
-        let is_main = main.as_ref().is_some_and(|main| main.digest == entry.digest);
+        let is_main = main
+            .as_ref()
+            .is_some_and(|main| main.digest == entry.digest);
         let kind = match entry.ref_name().and_then(parse_cosign_name) {
             Some((subject, suffix)) if main.as_ref().is_some_and(|m| m.digest == subject) => {
                 match suffix {
@@ -114,7 +116,10 @@ pub fn export(oci: &OciSif<'_, '_>) -> Result<Export, Error> {
         if let Some(kind) = kind {
             annotations.insert(KIND.to_owned(), kind.to_owned());
         }
-        if let Some(tag) = entry.ref_name().and_then(|name| name.strip_prefix(COSIGN_PREFIX)) {
+        if let Some(tag) = entry
+            .ref_name()
+            .and_then(|name| name.strip_prefix(COSIGN_PREFIX))
+        {
             annotations.insert(REF_NAME.to_owned(), tag.to_owned());
         }
         entries.push(annotated(raw, &annotations)?);
@@ -125,7 +130,9 @@ pub fn export(oci: &OciSif<'_, '_>) -> Result<Export, Error> {
     let digests = reachable.into_iter().map(|part| part.content.digest);
     Ok(Export {
         index: index.to_bytes().map_err(in_index)?,
-        blobs: digests.filter(|digest| seen.insert(digest.clone())).collect(),
+        blobs: digests
+            .filter(|digest| seen.insert(digest.clone()))
+            .collect(),
     })
 }
 
@@ -242,7 +249,10 @@ fn place_of(entry: &ContentDescriptor, fetch: &mut Fetch<'_>) -> Result<Place, E
     Ok(match manifest.subject {
         None => Place::Image,
         Some(subject) => {
-            let layer = manifest.layers.first().map_or(&entry.digest, |layer| &layer.digest);
+            let layer = manifest
+                .layers
+                .first()
+                .map_or(&entry.digest, |layer| &layer.digest);
             let digits = hex::encode(layer.bytes());
             let short = digits.get(..SHORT).unwrap_or_default();
             Place::Named(cosign_name(&subject.digest, &format!("bundle-{short}")))

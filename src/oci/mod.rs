@@ -15,4 +15,5 @@ pub mod manifest;
 pub mod ocisif;
 pub mod reference;
 pub mod select;
+pub mod tree;
 pub mod update;

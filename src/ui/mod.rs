@@ -9,6 +9,7 @@ pub mod json;
 pub mod listing;
 pub mod prompt;
 pub mod text;
+pub mod tree;
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};

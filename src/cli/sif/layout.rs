@@ -166,7 +166,10 @@ fn fill(file: &SifFile, layout: &Layout, import: &plan::Import) -> Result<Patch,
             return Err(Fill::Plan(plan::Error::Size {
                 digest: blob.digest.clone(),
                 expected: blob.size,
-                found: source.len().and_then(|len| usize::try_from(len).ok()).unwrap_or_default(),
+                found: source
+                    .len()
+                    .and_then(|len| usize::try_from(len).ok())
+                    .unwrap_or_default(),
             }));
         }
         let at = edit.next_offset(0)?;

@@ -3,6 +3,7 @@
 mod check;
 mod coverage;
 mod layout;
+mod tree;
 
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::{Access, SifFile};
@@ -64,6 +65,7 @@ enum Command {
     Check(check::Args),
     Export(layout::ExportArgs),
     ImportLayout(layout::ImportArgs),
+    Tree(tree::Args),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -81,6 +83,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Check(args) => return check::run(&args),
         Command::Export(args) => return layout::export(ui, &args),
         Command::ImportLayout(args) => return layout::import(ui, &args),
+        Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
     };
