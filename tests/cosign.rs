@@ -6,10 +6,14 @@
 
 mod support;
 
+#[path = "cosign/attest.rs"]
+mod attest;
 #[path = "cosign/hostile.rs"]
 mod hostile;
 #[path = "cosign/keys.rs"]
 mod keys;
+#[path = "cosign/layout.rs"]
+mod layout;
 #[path = "cosign/made.rs"]
 mod made;
 #[path = "cosign/replay.rs"]

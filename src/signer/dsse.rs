@@ -16,6 +16,9 @@ use std::marker::PhantomData;
 /// Payload type of the signed metadata of a SIF image.
 pub const SIF_METADATA_TYPE: &str = "application/vnd.sylabs.sif-metadata+json";
 
+/// What stands in front of the reasons of a refused envelope.
+pub const FAILED: &str = "dsse: verify envelope failed: ";
+
 /// Greatest number of signatures looked at in one envelope.
 const MAX_SIGNATURES: usize = 1024;
 

@@ -112,8 +112,12 @@ fn judge<'a>(
         let mut keys = keys.iter();
         keys.any(|key| key.verify_cosign(message, signature).is_some())
     };
-    let payload = dsse::open_from_cosign(envelope, intoto::PAYLOAD_TYPE, by_a_key)
-        .map_err(|error| error.to_string())?;
+    let payload =
+        dsse::open_from_cosign(envelope, intoto::PAYLOAD_TYPE, by_a_key).map_err(|error| {
+            // Without what only the native verification says in front.
+            let text = error.to_string();
+            text.strip_prefix(dsse::FAILED).unwrap_or(&text).to_owned()
+        })?;
     let statement = Statement::parse(&payload).map_err(|error| error.to_string())?;
     if !statement.is_about(subject) {
         return Err(format!("the statement is not about {subject}"));

@@ -111,6 +111,12 @@ impl Stored {
         Self { bytes, objects }
     }
 
+    /// Number of free descriptors.
+    pub fn free(&self) -> usize {
+        let total = i64::from_le_bytes(self.bytes[88..96].try_into().unwrap());
+        usize::try_from(total).expect("a count") - self.objects.len()
+    }
+
     /// Number of root indices.
     pub fn roots(&self) -> usize {
         let roots = self.objects.iter().filter(|o| o.kind == ROOT_INDEX);
@@ -121,6 +127,40 @@ impl Stored {
         let found: Vec<_> = self.objects.iter().filter(|o| o.digest == digest).collect();
         assert_eq!(found.len(), 1, "{digest}");
         serde_json::from_slice(&found[0].data).expect("JSON")
+    }
+
+    /// Changes the text of the RootIndex to one of the same length.
+    pub fn rewrite_root(&mut self, change: impl Fn(String) -> String) {
+        let root = self.objects.iter().find(|o| o.kind == ROOT_INDEX);
+        let root = root.expect("a root index");
+        let old = String::from_utf8(root.data.clone()).expect("text");
+        let new = change(old.clone());
+        assert_eq!(old.len(), new.len());
+        let start = usize::try_from(root.offset).expect("a position");
+        self.bytes[start..start + new.len()].copy_from_slice(new.as_bytes());
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&new)));
+        let at = self
+            .bytes
+            .windows(71)
+            .position(|w| w == root.digest.as_bytes());
+        let at = at.expect("the digest field");
+        self.bytes[at..at + 71].copy_from_slice(digest.as_bytes());
+    }
+
+    /// The manifest of the signatures or attestations of an image.
+    pub fn manifest(&self, subject: &str, suffix: &str) -> Value {
+        let name = format!("_cosign:{}.{suffix}", subject.replace(':', "-"));
+        let root = self.objects.iter().find(|o| o.kind == ROOT_INDEX);
+        let root: Value = serde_json::from_slice(&root.expect("a root").data).expect("JSON");
+        let entries = root["manifests"].as_array().expect("entries");
+        let entry = entries
+            .iter()
+            .find(|e| e["annotations"]["org.opencontainers.image.ref.name"] == name.as_str());
+        self.json(
+            entry.expect("an entry")["digest"]
+                .as_str()
+                .expect("a digest"),
+        )
     }
 
     /// Payload and decoded signature of each signature (`sig`) or attestation
@@ -167,4 +207,33 @@ impl Stored {
         }
         signatures
     }
+}
+
+/// Fails unless OpenSSL accepts a signature the way cosign verifies it: over
+/// SHA-256, of Ed25519 over the message itself.
+#[track_caller]
+pub fn openssl_verifies(home: &Home, key: &str, message: &[u8], signature: &[u8]) {
+    home.write("message", message);
+    home.write("signature", signature);
+    let digest: &[&str] = match key {
+        "ed25519" => &["-rawin"],
+        _ => &["-rawin", "-digest", "sha256"],
+    };
+    let mut openssl = home.clean("openssl");
+    openssl
+        .args([
+            "pkeyutl",
+            "-verify",
+            "-pubin",
+            "-in",
+            "message",
+            "-sigfile",
+            "signature",
+        ])
+        .args(digest)
+        .arg("-inkey")
+        .arg(support::peers("cosign/keys").join(format!("{key}.pub")));
+    let verified = support::run(&mut openssl).expect(0);
+    let told = String::from_utf8_lossy(&verified.stdout);
+    assert!(told.contains("Verified Successfully"), "{key}: {verified}");
 }

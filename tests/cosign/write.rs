@@ -1,7 +1,7 @@
 //! `sign --cosign`: what is written, who reads it, what is refused.
 
 use super::support::{self, Home, Outcome, peers, project, run};
-use super::tool::{Peer, Stored, run_with};
+use super::tool::{Peer, Stored, openssl_verifies, run_with};
 use sigsif::key::pem::PublicKey;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -203,32 +203,7 @@ fn every_kind_of_key_signs_what_openssl_verifies() {
             let (home, image) = scene("one");
             run(&mut sign(&home, &format!("{name}.{kind}"), 1, &[])).expect(0);
             let (payload, signature) = Stored::read(&image).signatures(IMAGE, "sig").remove(0);
-            home.write("payload", &payload);
-            home.write("signature", &signature);
-            // cosign and SingularityCE verify with SHA-256, Ed25519 without a hash.
-            let digest: &[&str] = match name {
-                "ed25519" => &["-rawin"],
-                _ => &["-rawin", "-digest", "sha256"],
-            };
-            let mut openssl = home.clean("openssl");
-            openssl
-                .args([
-                    "pkeyutl",
-                    "-verify",
-                    "-pubin",
-                    "-in",
-                    "payload",
-                    "-sigfile",
-                    "signature",
-                ])
-                .args(digest)
-                .arg("-inkey")
-                .arg(key(&format!("{name}.pub")));
-            let verified = run(&mut openssl).expect(0);
-            assert!(
-                String::from_utf8_lossy(&verified.stdout).contains("Verified Successfully"),
-                "{name}: {verified}"
-            );
+            openssl_verifies(&home, name, &payload, &signature);
         }
     }
 }
