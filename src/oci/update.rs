@@ -123,10 +123,11 @@ pub fn plan<'s>(
 pub fn patch(oci: &OciSif<'_, '_>, update: Update, now: i64) -> Result<Patch, edit::Error> {
     let image = oci.image();
     let mut edit = Edit::new(image, now);
-    edit.delete(oci.root().raw_id(), Wipe::Keep)?;
+    edit.fill_gaps();
+    edit.delete(oci.root().raw_id(), Wipe::Zero)?;
     for digest in &update.obsolete {
         for object in copies(oci, digest) {
-            edit.delete(object.raw_id(), Wipe::Keep)?;
+            edit.delete(object.raw_id(), Wipe::Zero)?;
         }
     }
     for digest in &update.kept {
@@ -134,7 +135,7 @@ pub fn patch(oci: &OciSif<'_, '_>, update: Update, now: i64) -> Result<Patch, ed
         let first = copies.next().map(|first| image.data(first)).transpose()?;
         for copy in copies {
             if Some(image.data(copy)?) == first {
-                edit.delete(copy.raw_id(), Wipe::Keep)?;
+                edit.delete(copy.raw_id(), Wipe::Zero)?;
             }
         }
     }

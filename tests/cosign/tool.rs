@@ -111,6 +111,11 @@ impl Stored {
         Self { bytes, objects }
     }
 
+    /// Position of the data section.
+    pub fn data_start(&self) -> i64 {
+        i64::from_le_bytes(self.bytes[112..120].try_into().unwrap())
+    }
+
     /// Number of free descriptors.
     pub fn free(&self) -> usize {
         let total = i64::from_le_bytes(self.bytes[88..96].try_into().unwrap());

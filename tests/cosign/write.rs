@@ -2,6 +2,7 @@
 
 use super::support::{self, Home, Outcome, peers, project, run};
 use super::tool::{Peer, Stored, openssl_verifies, run_with};
+use serde_json::Value;
 use sigsif::key::pem::PublicKey;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -435,4 +436,57 @@ fn the_same_time_gives_the_same_file() {
     assert!(made[0] == made[1]);
     let kept = project().join("fixtures/cosign/one-signed.oci.sif");
     assert!(made[0] == fs::read(kept).expect("the fixture"));
+}
+
+#[test]
+fn files_that_singularity_extended_say_the_same_here_and_there() {
+    let folder = project().join("fixtures/cosign");
+    let answers = fs::read_to_string(folder.join("answers.jsonl")).expect("answers");
+    let home = Home::new();
+    let mut compared = 0;
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        if !text(&answer["peer"]).starts_with("singularity") {
+            assert_eq!(answer["rc"], 0, "cosign verifies each");
+            continue;
+        }
+        let mut verify = home.sigsif(["-v", "verify", "--cosign", "--key"]);
+        let ours = run(verify
+            .arg(folder.join(text(&answer["argv"][1])))
+            .arg(folder.join(text(&answer["argv"][2]))));
+        assert_eq!(ours.code.map(i64::from), answer["rc"].as_i64(), "{line}");
+        assert_eq!(
+            String::from_utf8_lossy(&ours.stdout),
+            text(&answer["stdout"])
+        );
+        let counts = |text: &str| -> Vec<String> {
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("INFO:    Image has"));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(counts(&ours.stderr), counts(&text(&answer["stderr"])));
+        compared += 1;
+    }
+    assert_eq!(compared, 30);
+}
+
+#[test]
+fn signing_again_and_again_leaves_nothing_behind() {
+    let (home, image) = scene("one");
+    let mut lengths = Vec::new();
+    for time in 0..12 {
+        run(&mut sign(&home, "p256.pem", time, &[])).expect(0);
+        let stored = Stored::read(&image);
+        let live: i64 = stored.objects.iter().map(|o| o.size).sum();
+        lengths.push((stored.bytes.len(), live));
+        let mut strict = home.sigsif(["verify", "--cosign", "--strict", "image.sif", "--key"]);
+        run(strict.arg(key("p256.pub"))).expect(0);
+        run(&mut home.sigsif(["sif", "check", "image.sif"])).expect(0);
+    }
+    // Old indices make no more than as much again.
+    let (len, live) = lengths[11];
+    let table = Stored::read(&image).data_start();
+    assert!(len as i64 - table <= 2 * live, "{lengths:?}");
 }
