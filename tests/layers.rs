@@ -34,7 +34,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
         ],
     ),
-    ("check", &["signer", "key", "oci", "sif", "digest"]),
+    (
+        "check",
+        &["payload", "signer", "key", "oci", "sif", "digest"],
+    ),
     (
         "coverage",
         &["report", "payload", "signer", "key", "sif", "digest"],
