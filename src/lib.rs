@@ -21,6 +21,7 @@ pub mod cli;
 pub mod coverage;
 pub mod digest;
 pub mod disk;
+pub mod gojson;
 pub mod key;
 pub mod net;
 pub mod oci;
