@@ -168,7 +168,7 @@ fn warning(image: &Image<'_>, object: &NewObject) -> Option<String> {
             let signatures = endangered_by_new(image, group);
             (!signatures.is_empty()).then(|| {
                 format!(
-                    "Group {group} was signed before: {} not cover the new object, so 'verify' refuses it until the group is signed again",
+                    "Group {group} was signed before: {} not cover the new object, so 'verify' refuses the group; to sign it anew, delete them first",
                     id_list("signature", &signatures, "does", "do")
                 )
             })

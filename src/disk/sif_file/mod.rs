@@ -240,8 +240,11 @@ impl SifFile {
             }
             Method::Rewrite(new) => {
                 let written = self.rewrite(new, progress);
+                undo.spooled = false;
                 // What was brought to the end of the old file is nobody's now.
-                undo.restore(&self.file);
+                if !written.as_ref().is_ok_and(Vec::is_empty) {
+                    undo.restore(&self.file);
+                }
                 written
             }
         }
