@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ui", "disk", "net", "remote", "sign", "verify", "check", "coverage", "report",
-            "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
@@ -46,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("signer", &["key", "digest"]),
     ("key", &["digest"]),
     ("oci", &["sif", "digest", "gojson"]),
+    ("layer", &[]),
     ("sif", &["digest"]),
     ("digest", &[]),
     ("gojson", &[]),

@@ -10,6 +10,7 @@ pub mod listing;
 pub mod progress;
 pub mod prompt;
 pub mod text;
+pub mod tree;
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};

@@ -4,6 +4,7 @@ mod add;
 mod change;
 mod check;
 mod coverage;
+mod tree;
 
 use super::{Cause, Error, go, usage};
 use crate::coverage::Evidence;
@@ -70,6 +71,7 @@ enum Command {
     Setprim(change::SetprimArgs),
     Grow(change::GrowArgs),
     Check(check::Args),
+    Tree(tree::Args),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -90,6 +92,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Setprim(args) => return change::setprim(ui, &args),
         Command::Grow(args) => return change::grow(ui, &args),
         Command::Check(args) => return check::run(&args),
+        Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
     };
