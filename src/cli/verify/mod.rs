@@ -1,14 +1,17 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
+mod cosign;
 mod material;
 mod output;
 mod remote;
 mod strict;
 
+pub(super) use self::cosign::public_key as cosign_key;
 pub(super) use self::material::{load_keyrings, load_public_key};
 
 use self::certificate::CertificateArgs;
+use self::cosign::CosignArgs;
 use self::material::KeyArgs;
 use self::output::{Format, Output, hint};
 use self::remote::Remote;
@@ -17,6 +20,7 @@ use super::sign::tell_deprecated;
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
 use crate::key::x509::{self, Moment};
+use crate::oci::ocisif::is_oci_sif;
 use crate::scope::{Legacy, Selection};
 use crate::ui::{Ui, one_line};
 use crate::verify::{self, KeyMaterial, Request};
@@ -39,6 +43,7 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
                   $ sigsif verify --strict --local image.sif\n  \
+                  $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -59,6 +64,8 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     certificate: CertificateArgs,
+    #[command(flatten)]
+    cosign: CosignArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
     #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
     at: Option<u64>,
@@ -106,6 +113,29 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    if args.cosign.is_wanted()? {
+        let mut keys: Vec<PathBuf> = args.key.key.clone();
+        if keys.is_empty() {
+            keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
+        }
+        let others = cosign::Others {
+            certificate: args.certificate.is_given(),
+            local: args.local == Some(true),
+            url: args.url.is_some(),
+            selection: args.all == Some(true)
+                || [args.group_id, args.groupid, args.sif_id, args.id]
+                    .iter()
+                    .any(Option::is_some),
+            legacy: args.legacy_insecure == Some(true),
+        };
+        let wanted = cosign::Wanted {
+            path: &path,
+            keys: &keys,
+            as_json: format == Format::Json,
+            strict,
+        };
+        return args.cosign.run(ui, &wanted, &others);
+    }
     tell_deprecated(args.groupid, "groupid", "use '--group-id'");
     tell_deprecated(args.id, "id", "use '--sif-id'");
     let now = u64::try_from(super::wall_clock()).unwrap_or_default();
@@ -150,7 +180,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let outcome = match certified {
         Ok(keys) => {
             material.keys.extend(keys);
-            judge(&output, material, &request, remote, strict)?
+            judge(ui, &output, material, &request, remote, strict)?
         }
         Err(refused) => Err(refused),
     };
@@ -181,6 +211,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
 
 /// The outer error is about key servers and ends the command at once.
 fn judge(
+    ui: &Ui,
     output: &Output<'_>,
     mut material: KeyMaterial,
     request: &Request,
@@ -188,6 +219,9 @@ fn judge(
     strict: bool,
 ) -> Result<Result<Judged, Cause>, Error> {
     let judged = super::with_image(output.path, Access::Read, |_, image| {
+        if is_oci_sif(image) {
+            ui.info("Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.");
+        }
         if let Some(remote) = remote {
             // Without a usable configuration nobody can be asked; the rest of
             // the answer is still wanted as data.
