@@ -215,7 +215,7 @@ pub fn index(entries: &[NewEntry]) -> Result<Vec<u8>, Error> {
             artifact_type: entry.artifact_type.as_deref(),
         }
     });
-    to_go(&NewIndex {
+    gojson::to_vec(&NewIndex {
         schema_version: 2,
         media_type: INDEX_TYPE,
         manifests: manifests.collect(),
