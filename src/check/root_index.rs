@@ -52,14 +52,14 @@ pub enum Error {
 
 /// A manifest or an index.
 enum Document {
-    Manifest(ImageManifest),
+    Manifest(Box<ImageManifest>),
     Index(ImageIndex),
 }
 
 impl Document {
     fn parse(bytes: &[u8]) -> Option<Self> {
         if let Ok(manifest) = ImageManifest::parse(bytes) {
-            return Some(Self::Manifest(manifest));
+            return Some(Self::Manifest(Box::new(manifest)));
         }
         // Any object parses as an index without entries.
         let index = ImageIndex::parse(bytes).ok()?;
