@@ -8,7 +8,7 @@ use crate::key::ocsp::Answer;
 use crate::key::x509::{self, Certificate, Chain, Moment, Trust};
 use crate::net::ocsp::{Inquiry, Step};
 use crate::report::{CertificateFacts, Revocation};
-use crate::ui::Ui;
+use crate::ui::{Ui, one_line};
 use crate::verify::TrustedKey;
 use std::path::{Path, PathBuf};
 
@@ -156,8 +156,8 @@ impl Certificates {
         let tell = |step: Step<'_>| match step {
             Step::Asks(link) => ui.info(format_args!(
                 "Validate: cert:{}  issuer:{}",
-                link.certificate.short_name(),
-                link.certificate.issuer_short_name()
+                one_line(&link.certificate.short_name()),
+                one_line(&link.certificate.issuer_short_name())
             )),
             Step::Skips(root) if root.is_self_issued() => {
                 ui.info(format_args!(
@@ -176,6 +176,7 @@ impl Certificates {
                     return Ok((chain, revocation));
                 }
                 Err(error) => {
+                    let error = one_line(&error.to_string());
                     ui.warning(format_args!("OCSP verification has failed. Err: {error}"));
                 }
             }
