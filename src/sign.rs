@@ -6,9 +6,9 @@ use crate::key::pgp::SigningKey;
 use crate::payload::native::{self, ImageMetadata, ObjectMetadata};
 use crate::scope::{self, Job, Selection};
 use crate::sif::digests::{Digests, Extent, Wanted};
-use crate::sif::edit::{self, NewSignature, Patch};
-use crate::sif::types::SignatureHash;
-use crate::sif::{self, Descriptor, Image};
+use crate::sif::edit::{self, Content, Edit, NewObject, Patch};
+use crate::sif::types::{DataType, SignatureHash};
+use crate::sif::{self, Descriptor, Extra, Image, Link};
 use crate::signer::{dsse, pgp};
 
 /// The algorithm of every digest in new metadata, as the originals write it.
@@ -66,13 +66,13 @@ impl From<edit::Error> for Error {
     }
 }
 
-/// Lists the signatures to make, and checks that they fit, before keys are asked for.
+/// Lists the signatures to make, before keys are asked for.
 ///
 /// # Errors
 /// As [`Error`] says.
 pub fn plan(image: &Image<'_>, selection: &Selection) -> Result<Vec<Job>, Error> {
     let jobs = scope::jobs(image, selection)?;
-    edit::require_room(image, jobs.len())?;
+    image.require_sound()?;
     Ok(jobs)
 }
 
@@ -112,19 +112,21 @@ fn make(
         .map(|(index, _)| (Extent::Object(*index), ALGORITHM))
         .collect();
     let digests = Digests::compute(image, &wanted, threads)?;
-    let mut signatures = Vec::new();
+    let mut edit = Edit::new(image, now);
     for (job, members) in jobs.iter().zip(&members) {
         let text = metadata(image, job, members, &digests)?.to_json()?;
         let (data, fingerprint) = seal(signer, &text, now)?;
-        signatures.push(NewSignature {
-            group: job.group,
-            // The originals write this value whatever hash the key uses.
-            hash: SignatureHash::Sha256,
-            fingerprint,
-            data,
-        });
+        edit.add(NewObject {
+            link: Link::Group(job.group),
+            extra: Extra::Signature {
+                // The originals write this value whatever hash the key uses.
+                hash: SignatureHash::Sha256,
+                fingerprint,
+            },
+            ..NewObject::new(DataType::Signature, Content::Bytes(data))
+        })?;
     }
-    Ok(edit::add_signatures(image, signatures, now)?)
+    Ok(edit.plan()?)
 }
 
 /// Descriptors of a job with their index, ascending by id.

@@ -174,14 +174,7 @@ fn sign_in_memory(bytes: Vec<u8>, key: &PrivateKey) -> (Vec<u8>, Counting) {
         let signer = NativeSigner::Dsse(&[key]);
         sign::native(&image, &signer, &Selection::default(), 1_795_000_000, 2).expect("a patch")
     };
-    let mut bytes = backing.bytes.clone();
-    let writes = patch.data.iter().map(|(at, data)| (*at, data.as_slice()));
-    let slots = patch.slots.iter().map(|(at, raw)| (*at, raw.as_slice()));
-    for (at, data) in writes.chain(slots).chain([(0, patch.header.as_slice())]) {
-        let at = usize::try_from(at).expect("a position");
-        bytes.resize(bytes.len().max(at + data.len()), 0);
-        table::put(&mut bytes, at, data);
-    }
+    let bytes = patch.applied(&backing.bytes);
     (bytes, backing)
 }
 

@@ -316,7 +316,7 @@ fn signing_time() -> Result<i64, Error> {
         })
 }
 
-/// Opens an image that another process may be signing at this moment.
+/// Opens an image that another process may be changing at this moment.
 ///
 /// `work` gets the file and its parsed image; it runs once.
 fn with_image<T>(
@@ -330,13 +330,52 @@ fn with_image<T>(
     loop {
         let file = sif_file::SifFile::open(path, access)?;
         let image = file.image();
-        if file.was_resized() && looks < LOOKS {
+        let torn = match &image {
+            Ok(image) => !image.is_current() || (!image.faults().is_empty() && file.was_resized()),
+            Err(_) => file.was_resized(),
+        };
+        if torn && looks < LOOKS {
             looks += 1;
             std::thread::sleep(std::time::Duration::from_millis(2));
             continue;
         }
         return Ok(work(&file, &image?));
     }
+}
+
+/// Opens an image to change it. If another program does, waits and says so.
+fn lock(ui: &Ui, path: &std::path::Path, no_wait: bool) -> Result<sif_file::SifFile, Cause> {
+    let mut tell = || {
+        ui.info(format_args!(
+            "Another program is changing '{}', waiting for it",
+            path.display()
+        ));
+    };
+    let wait = match no_wait {
+        true => sif_file::Wait::No,
+        false => sif_file::Wait::Telling(&mut tell),
+    };
+    Ok(sif_file::SifFile::lock(path, wait)?)
+}
+
+/// Carries out a planned change and tells what is unusual about it.
+fn apply(
+    ui: &Ui,
+    path: &std::path::Path,
+    file: sif_file::SifFile,
+    patch: &crate::sif::edit::Patch,
+) -> Result<(), Cause> {
+    let notes = file.apply(patch, &mut |_| ())?;
+    if let Some(capacity) = patch.new_capacity() {
+        ui.info(format_args!(
+            "'{}' was written anew: its table of descriptors has {capacity} slots now",
+            path.display()
+        ));
+    }
+    for note in notes {
+        ui.warning(format_args!("{}: {note}", path.display()));
+    }
+    Ok(())
 }
 
 /// Threads for hashing: one per core that this process may use.

@@ -23,6 +23,11 @@ impl Object {
         member.map(|(_, value)| &**value)
     }
 
+    /// Names of the members, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The string value of a member.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()

@@ -10,3 +10,6 @@
 
 pub mod build;
 mod json;
+pub mod manifest;
+pub mod ocisif;
+pub mod reference;

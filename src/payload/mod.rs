@@ -11,3 +11,4 @@
 pub mod intoto;
 pub mod legacy;
 pub mod native;
+pub mod simple;

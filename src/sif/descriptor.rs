@@ -5,6 +5,7 @@ use super::types::{
     Arch, DataType, FsType, GroupId, MAX_GROUP, MessageFormat, MessageType, ObjectId, PartType,
     SbomFormat, SignatureHash,
 };
+use crate::digest::Digest;
 
 /// Length of one descriptor in bytes.
 pub const DESCRIPTOR_LEN: usize = 585;
@@ -12,7 +13,8 @@ pub const DESCRIPTOR_LEN: usize = 585;
 /// The four top bits of a group field, and of a link that names a group.
 pub const GROUP_MASK: u32 = 0xf000_0000;
 const NAME: usize = 73;
-const NAME_LEN: usize = 128;
+/// Longest name of an object in bytes.
+pub(super) const NAME_LEN: usize = 128;
 const EXTRA: usize = 201;
 const EXTRA_LEN: usize = 384;
 
@@ -272,6 +274,33 @@ impl Descriptor {
         out
     }
 
+    /// This partition with another role; what stands behind the 11 bytes of its extra field goes.
+    ///
+    /// Source: spec/sif.md 1.12.
+    pub(super) fn with_part_type(&self, part: PartType, modified_at: i64) -> Self {
+        let mut new = self.clone();
+        put(&mut new.raw, 49, &modified_at.to_le_bytes());
+        put(&mut new.raw, EXTRA, &[0; EXTRA_LEN]);
+        put(&mut new.raw, EXTRA, self.slice(EXTRA, 4));
+        put(&mut new.raw, 205, &part.code().to_le_bytes());
+        put(&mut new.raw, 209, self.slice(209, 3));
+        new
+    }
+
+    /// This object with another size with padding.
+    pub(super) fn with_padded_size(&self, size: i64) -> Self {
+        let mut new = self.clone();
+        put(&mut new.raw, 33, &size.to_le_bytes());
+        new
+    }
+
+    /// This object with its data elsewhere.
+    pub(super) fn at_offset(&self, offset: i64) -> Self {
+        let mut new = self.clone();
+        put(&mut new.raw, 17, &offset.to_le_bytes());
+        new
+    }
+
     fn slice(&self, at: usize, len: usize) -> &[u8] {
         self.raw
             .get(at..)
@@ -292,8 +321,59 @@ impl Descriptor {
     }
 }
 
+/// What stands in the extra field of a new descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    None,
+    /// Of a partition.
+    Partition {
+        /// File system.
+        fs: FsType,
+        /// Role.
+        part: PartType,
+        /// Architecture; that of a primary partition goes to the header, too.
+        arch: Arch,
+    },
+    /// Of a signature.
+    Signature {
+        /// Hash type.
+        hash: SignatureHash,
+        /// Fingerprint of the signer, zeros when absent.
+        fingerprint: [u8; 20],
+    },
+    /// Of a software bill of materials.
+    Sbom(SbomFormat),
+    /// Of an OCI index or blob: the SHA-256 digest of its data.
+    OciDigest(Digest),
+}
+
+impl Extra {
+    /// The first bytes of the field; the rest is zero.
+    ///
+    /// Source: spec/sif.md 1.7.
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Partition { fs, part, arch } => {
+                let mut out = fs.code().to_le_bytes().to_vec();
+                out.extend_from_slice(&part.code().to_le_bytes());
+                out.extend_from_slice(&arch.0);
+                out
+            }
+            Self::Signature { hash, fingerprint } => {
+                let mut out = hash.code().to_le_bytes().to_vec();
+                out.extend_from_slice(fingerprint);
+                out
+            }
+            Self::Sbom(format) => format.code().to_le_bytes().to_vec(),
+            Self::OciDigest(digest) => digest.to_string().into_bytes(),
+        }
+    }
+}
+
 /// The values of a descriptor that is about to be written.
-pub struct NewDescriptor<'a> {
+pub(super) struct NewDescriptor<'a> {
     /// Type of the object.
     pub data_type: DataType,
     /// Id, slot number + 1 as all writers do.
@@ -310,12 +390,14 @@ pub struct NewDescriptor<'a> {
     pub padded_size: i64,
     /// Creation and modification time, Unix seconds.
     pub time: i64,
-    /// First bytes of the extra field; the rest is zero.
-    pub extra: &'a [u8],
+    /// Name, at most [`NAME_LEN`] bytes.
+    pub name: &'a [u8],
+    /// Extra field.
+    pub extra: &'a Extra,
 }
 
 impl NewDescriptor<'_> {
-    /// The bytes of the slot, used byte set; owner numbers 0, name empty.
+    /// The bytes of the slot, used byte set; owner numbers 0.
     pub fn to_bytes(&self) -> [u8; DESCRIPTOR_LEN] {
         let mut raw = [0; DESCRIPTOR_LEN];
         let group = self.group.map_or(0, GroupId::get) | GROUP_MASK;
@@ -334,11 +416,9 @@ impl NewDescriptor<'_> {
         put(&mut raw, 33, &self.padded_size.to_le_bytes());
         put(&mut raw, 41, &self.time.to_le_bytes());
         put(&mut raw, 49, &self.time.to_le_bytes());
-        put(
-            &mut raw,
-            EXTRA,
-            self.extra.get(..EXTRA_LEN).unwrap_or(self.extra),
-        );
+        let name = self.name.get(..NAME_LEN).unwrap_or(self.name);
+        put(&mut raw, NAME, name);
+        put(&mut raw, EXTRA, &self.extra.to_bytes());
         raw
     }
 }

@@ -1,5 +1,7 @@
 //! The global header: 128 bytes at the start of every image.
 
+use super::descriptor::DESCRIPTOR_LEN;
+use super::layout::TABLE_HOME;
 use super::types::Arch;
 
 /// Length of the global header in bytes.
@@ -7,6 +9,14 @@ pub const HEADER_LEN: usize = 128;
 
 /// Go's zero time, 0001-01-01T00:00:00Z, in Unix seconds: "no time set".
 pub const UNSET_TIME: i64 = -62_135_596_800;
+
+/// Length in bytes of a descriptor table.
+pub fn table_len(capacity: usize) -> u64 {
+    let slot = u64::try_from(DESCRIPTOR_LEN).unwrap_or(u64::MAX);
+    u64::try_from(capacity)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(slot)
+}
 
 /// A copy of the global header.
 ///
@@ -92,15 +102,55 @@ impl Header {
         self.i64_at(120)
     }
 
-    /// Returns a copy with new counts and modification time.
+    /// The header of an image without objects, its table where all writers put it.
     ///
-    /// `free` in slots, `data_size` in bytes, `modified_at` in Unix seconds.
-    pub fn with_update(&self, free: i64, data_size: i64, modified_at: i64) -> Self {
-        let mut new = self.clone();
-        new.put(72, &modified_at.to_le_bytes());
-        new.put(80, &free.to_le_bytes());
-        new.put(120, &data_size.to_le_bytes());
+    /// `created_at` in Unix seconds.
+    ///
+    /// Source: spec/sif.md 1.9.
+    pub fn empty(id: [u8; 16], created_at: i64, capacity: usize) -> Self {
+        let mut new = Self {
+            raw: [0; HEADER_LEN],
+        };
+        new.put(32, b"SIF_MAGIC\x0001\x00");
+        new.put(48, &id);
+        new.put(64, &created_at.to_le_bytes());
+        new.set_arch(Arch::UNKNOWN);
+        new.set_modified_at(created_at);
+        new.set_table(TABLE_HOME, capacity);
+        new.set_data_offset(TABLE_HOME.saturating_add(table_len(capacity)));
+        new.set_counts(i64::try_from(capacity).unwrap_or(i64::MAX), 0);
         new
+    }
+
+    /// Sets the architecture of the primary partition.
+    pub(super) fn set_arch(&mut self, arch: Arch) {
+        self.put(45, &arch.0);
+    }
+
+    /// Sets the time of the last change, in Unix seconds.
+    pub(super) fn set_modified_at(&mut self, time: i64) {
+        self.put(72, &time.to_le_bytes());
+    }
+
+    /// Sets the number of free slots, and the length of the data section in bytes.
+    pub(super) fn set_counts(&mut self, free: i64, data_size: i64) {
+        self.put(80, &free.to_le_bytes());
+        self.put(120, &data_size.to_le_bytes());
+    }
+
+    /// Sets position (in bytes) and capacity of the table.
+    pub(super) fn set_table(&mut self, offset: u64, capacity: usize) {
+        self.put(
+            88,
+            &u64::try_from(capacity).unwrap_or(u64::MAX).to_le_bytes(),
+        );
+        self.put(96, &offset.to_le_bytes());
+        self.put(104, &table_len(capacity).to_le_bytes());
+    }
+
+    /// Sets the byte position of the data section.
+    pub(super) fn set_data_offset(&mut self, offset: u64) {
+        self.put(112, &offset.to_le_bytes());
     }
 
     /// Whether the image is deterministic: nil id and both times unset.

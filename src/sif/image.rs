@@ -255,6 +255,40 @@ pub struct Image<'a> {
     faults: Vec<Fault>,
 }
 
+/// Header and used descriptors as they were read, to see later whether they changed.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    header: Header,
+    table_offset: u64,
+    total: usize,
+    descriptors: Vec<Descriptor>,
+}
+
+impl Snapshot {
+    /// Whether header and table of a file still say the same.
+    ///
+    /// The header is looked at first: a writer that replaces the table lets
+    /// the header name another place meanwhile, so a table that was read half
+    /// old and half new does not pass.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        if !bytes.starts_with(self.header.as_bytes()) {
+            return false;
+        }
+        let table = usize::try_from(self.table_offset)
+            .ok()
+            .and_then(|start| bytes.get(start..))
+            .unwrap_or_default();
+        let (slots, _) = table.as_chunks::<DESCRIPTOR_LEN>();
+        let mut used = self.descriptors.iter();
+        let same = slots
+            .iter()
+            .take(self.total)
+            .filter(|raw| raw.get(4) != Some(&0))
+            .all(|raw| used.next().is_some_and(|old| old.as_bytes() == raw));
+        same && used.next().is_none()
+    }
+}
+
 /// The members of one group.
 #[derive(Debug, Default)]
 struct Group {
@@ -333,6 +367,39 @@ impl<'a> Image<'a> {
     /// Used descriptors in table order.
     pub fn objects(&self) -> &[Descriptor] {
         &self.descriptors
+    }
+
+    /// Header and table as they were read.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            header: self.header.clone(),
+            table_offset: self.table_offset,
+            total: self.total,
+            descriptors: self.descriptors.clone(),
+        }
+    }
+
+    /// Whether header and table in the file are still those that were read.
+    ///
+    /// Asked right after [`Image::parse`] it tells whether a writer was at
+    /// work meanwhile; then the file is to be opened again.
+    pub fn is_current(&self) -> bool {
+        self.snapshot().matches(self.bytes)
+    }
+
+    /// Slots that are free but not zero, in table order: traces of a crash or of another writer.
+    pub fn untidy_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let table = usize::try_from(self.table_offset)
+            .ok()
+            .and_then(|start| self.bytes.get(start..))
+            .unwrap_or_default();
+        let (slots, _) = table.as_chunks::<DESCRIPTOR_LEN>();
+        slots
+            .iter()
+            .take(self.total)
+            .enumerate()
+            .filter(|(_, raw)| raw.get(4) == Some(&0) && raw.iter().any(|byte| *byte != 0))
+            .map(|(slot, _)| slot)
     }
 
     /// Capacity of the descriptor table.

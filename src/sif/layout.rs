@@ -82,23 +82,7 @@ impl<'i> Layout<'i> {
     /// anywhere are left out.
     pub fn of(image: &'i Image<'_>) -> Self {
         let table_end = image.slot_position(image.capacity());
-        let mut placed: Vec<_> = image
-            .objects()
-            .iter()
-            .filter(|o| o.offset() >= 0 && o.size() >= 0)
-            .filter(|o| o.offset().checked_add(o.size()).is_some())
-            .map(|object| Placed { object, gap: 0 })
-            .collect();
-        // Of empty objects at one place the one that was stored first has the gap in front.
-        placed.sort_by_key(|p| {
-            let o = p.object;
-            (o.offset(), o.size(), Reverse(o.padded_size()), o.slot())
-        });
-        let mut data_end = image.header().data_offset().max(0);
-        for one in &mut placed {
-            one.gap = one.object.offset().saturating_sub(data_end).max(0);
-            data_end = data_end.max(one.object.offset().saturating_add(one.object.size()));
-        }
+        let (placed, data_end) = place(image.objects().iter(), image.header().data_offset());
         let start = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
         Self {
             parts: parts(image),
@@ -114,6 +98,31 @@ impl<'i> Layout<'i> {
             ],
         }
     }
+}
+
+/// Brings objects into the order of the file, and finds the position behind the last one.
+///
+/// `data_start` is the start of the data section; both are byte positions.
+pub(super) fn place<'o>(
+    objects: impl Iterator<Item = &'o Descriptor>,
+    data_start: i64,
+) -> (Vec<Placed<'o>>, i64) {
+    let mut placed: Vec<_> = objects
+        .filter(|o| o.offset() >= 0 && o.size() >= 0)
+        .filter(|o| o.offset().checked_add(o.size()).is_some())
+        .map(|object| Placed { object, gap: 0 })
+        .collect();
+    // Of empty objects at one place the one that was stored first has the gap in front.
+    placed.sort_by_key(|p| {
+        let o = p.object;
+        (o.offset(), o.size(), Reverse(o.padded_size()), o.slot())
+    });
+    let mut data_end = data_start.max(0);
+    for one in &mut placed {
+        one.gap = one.object.offset().saturating_sub(data_end).max(0);
+        data_end = data_end.max(one.object.offset().saturating_add(one.object.size()));
+    }
+    (placed, data_end)
 }
 
 fn parts(image: &Image<'_>) -> Vec<Part> {

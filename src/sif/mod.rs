@@ -19,9 +19,7 @@ mod image;
 pub mod layout;
 pub mod types;
 
-pub use descriptor::{
-    DESCRIPTOR_LEN, Descriptor, ExtraError, GROUP_MASK, Link, NewDescriptor, RelativeId,
-};
+pub use descriptor::{DESCRIPTOR_LEN, Descriptor, Extra, ExtraError, GROUP_MASK, Link, RelativeId};
 pub use header::{HEADER_LEN, Header, UNSET_TIME};
-pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place};
+pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place, Snapshot};
 pub use types::{GroupId, ObjectId};

@@ -6,7 +6,7 @@
 
 use super::common::fixtures;
 use super::common::program::{Answer, Call, Input, Sandbox, run};
-use sigsif::disk::sif_file::{Access, SifFile};
+use sigsif::disk::sif_file::{SifFile, Wait};
 use sigsif::key::pem::{PrivateKey, PublicKey};
 use sigsif::key::pgp::{Keyring, SigningKey, entities_from_armored_or_binary};
 use sigsif::report::{Origin, Report, Signer};
@@ -229,11 +229,11 @@ fn makes_the_signed_images_again_byte_for_byte() {
         let wanted = bench.image(wanted);
         let unsigned = bench.image("one-group");
         let patch = plan(&unsigned, &signer);
-        assert!(patched(unsigned, &patch) == wanted, "patched bytes differ");
+        assert!(patch.applied(&unsigned) == wanted, "patched bytes differ");
         let copy = bench.sandbox.work().join("copy.sif");
         fixtures::copy(&bench.corpus.join("images/one-group.sif"), &copy);
-        let file = SifFile::open(&copy, Access::Locked).expect("copy");
-        file.apply(&patch).expect("apply");
+        let file = SifFile::lock(&copy, Wait::Silently).expect("copy");
+        file.apply(&patch, &mut |_| ()).expect("apply");
         assert!(
             fs::read(&copy).expect("copy") == wanted,
             "written file differs"
@@ -244,19 +244,6 @@ fn makes_the_signed_images_again_byte_for_byte() {
 fn plan(unsigned: &Vec<u8>, signer: &NativeSigner<'_>) -> Patch {
     let image = Image::parse(unsigned).expect("image");
     sign::native(&image, signer, &Selection::default(), SIGNED_AT, 1).expect("patch")
-}
-
-/// What the edge does on disk, done to bytes.
-fn patched(mut bytes: Vec<u8>, patch: &Patch) -> Vec<u8> {
-    let mut put = |at: u64, new: &[u8]| {
-        let at = usize::try_from(at).expect("position");
-        bytes.resize(bytes.len().max(at + new.len()), 0);
-        bytes[at..at + new.len()].copy_from_slice(new);
-    };
-    patch.data.iter().for_each(|(at, data)| put(*at, data));
-    patch.slots.iter().for_each(|(at, slot)| put(*at, slot));
-    put(0, &patch.header);
-    bytes
 }
 
 /// One column of the matrix.

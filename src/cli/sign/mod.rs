@@ -3,12 +3,11 @@
 use super::passphrase::{self, Source};
 use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
-use crate::disk::sif_file::{Access, SifFile};
+use crate::disk::sif_file::Access;
 use crate::disk::{errno_text, keyring};
 use crate::key;
 use crate::key::pgp::{Entity, Keyring, SecretState, Selector, SigningKey};
 use crate::scope::{Legacy, Selection};
-use crate::sif::edit;
 use crate::sign::{self, NativeSigner};
 use crate::ui::prompt::{Console, Prompt, Stream};
 use crate::ui::{self, Ui, text};
@@ -59,6 +58,9 @@ pub(super) struct Args {
     keysdir: Option<PathBuf>,
     #[command(flatten)]
     passphrase: Source,
+    /// fail at once if another program is changing the image
+    #[arg(long)]
+    no_wait: bool,
     /// path of the image
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
@@ -100,7 +102,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             let key = private_key::load(&key, &args.passphrase, &mut prompt)
                 .map_err(passphrase::fatal(NO_KEY))?
                 .key;
-            sign(&path, &NativeSigner::Dsse(&[&key]), &selection, now)
+            sign(ui, &path, args.no_wait, &NativeSigner::Dsse(&[&key]), &selection, now)
         }
         None => {
             let key = choose_pgp_key(ui, &args, &mut prompt)?;
@@ -112,7 +114,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                 // Who fixes the time wants the same bytes every time.
                 salt: std::env::var_os("SOURCE_DATE_EPOCH").is_none(),
             };
-            sign(&path, &signer, &selection, now)
+            sign(ui, &path, args.no_wait, &signer, &selection, now)
         }
     }
     .map_err(|cause| cause.fatal(FAILED))?;
@@ -137,25 +139,23 @@ fn require_signable(path: &Path, selection: &Selection) -> Result<(), Cause> {
 }
 
 fn sign(
+    ui: &Ui,
     path: &Path,
+    no_wait: bool,
     signer: &NativeSigner<'_>,
     selection: &Selection,
     now: i64,
 ) -> Result<(), Cause> {
-    let file = SifFile::open(path, Access::Locked)?;
+    let file = super::lock(ui, path, no_wait)?;
     let patch = {
         let image = file.image()?;
         sign::native(&image, signer, selection, now, super::threads()).map_err(cause)?
     };
-    Ok(file.apply(&patch)?)
+    super::apply(ui, path, file, &patch)
 }
 
 fn cause(error: sign::Error) -> Cause {
     let detail = match &error {
-        sign::Error::Edit(edit::Error::Full) => Some(
-            "Every descriptor of the image is in use: there is no room for another signature"
-                .to_owned(),
-        ),
         sign::Error::Image(error) => error.detail(),
         _ => None,
     };

@@ -1,0 +1,411 @@
+//! Reads indices and manifests; nothing of them is trusted.
+//!
+//! A document is bounded before it is parsed. Members that nobody here knows
+//! are skipped, as the originals do. Members that are written twice, or in
+//! other letters than the specification has them, are refused: programs do not
+//! agree on which of them counts.
+//!
+//! Source: OCI image specification 1.1, `image-index.md`, `manifest.md`,
+//! `descriptor.md`.
+
+use super::build::{INDEX_TYPE, MANIFEST_TYPE, REF_NAME};
+use super::json::Object;
+use crate::digest::Digest;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Largest document that is parsed, in bytes, as registries bound manifests.
+pub const MAX_DOCUMENT: usize = 4 << 20;
+
+/// Docker's media type of an image manifest, version 2, schema 2.
+pub const DOCKER_MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker's media type of a list of manifests.
+pub const DOCKER_INDEX_TYPE: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Why a document cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// More than [`MAX_DOCUMENT`] bytes.
+    #[error("{0} bytes, more than the {MAX_DOCUMENT} that are read")]
+    TooLarge(usize),
+    /// No JSON, or a member of the wrong type.
+    #[error("malformed JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A known name in other letters.
+    #[error("member {0:?} stands for another one only in some programs")]
+    Ambiguous(String),
+    /// A digest that is no digest.
+    #[error("malformed digest {0:?}")]
+    Digest(String),
+    /// A member that must be there.
+    #[error("no {0:?}")]
+    Missing(&'static str),
+    /// The document calls itself something else.
+    #[error("media type {found:?} where {expected} is expected")]
+    MediaType {
+        /// What it says.
+        found: String,
+        /// What was looked for, in words.
+        expected: &'static str,
+    },
+}
+
+/// What an entry of an index is, by its media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An image manifest.
+    Image,
+    /// An index of further entries.
+    Index,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// By media type, OCI's or Docker's.
+    pub fn of(media_type: &str) -> Self {
+        match media_type {
+            MANIFEST_TYPE | DOCKER_MANIFEST_TYPE => Self::Image,
+            INDEX_TYPE | DOCKER_INDEX_TYPE => Self::Index,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The platform that an image is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Platform {
+    /// Operating system, as in `GOOS`.
+    pub os: String,
+    /// Architecture, as in `GOARCH`.
+    pub architecture: String,
+    /// Variant of the architecture, such as `v8`; empty if there is none.
+    pub variant: String,
+}
+
+impl Platform {
+    /// Parses `os/architecture[/variant]`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let this = Self {
+            os: parts.next()?.to_owned(),
+            architecture: parts.next()?.to_owned(),
+            variant: parts.next().unwrap_or_default().to_owned(),
+        };
+        let whole = parts.next().is_none() && !this.os.is_empty() && !this.architecture.is_empty();
+        whole.then_some(this)
+    }
+
+    /// Whether an image for `self` is one that `wanted` asks for; a wish
+    /// without variant takes every variant.
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (wanted.variant.is_empty() || self.variant == wanted.variant)
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if !self.variant.is_empty() {
+            write!(f, "/{}", self.variant)?;
+        }
+        Ok(())
+    }
+}
+
+/// A reference to content: OCI's "descriptor".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentDescriptor {
+    /// Media type of the content.
+    pub media_type: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Length of the content in bytes, as claimed; never negative.
+    pub size: u64,
+    /// Annotations; values that are no text are left out.
+    pub annotations: BTreeMap<String, String>,
+    /// Platform of an image in an index.
+    pub platform: Option<Platform>,
+    /// Artifact type.
+    pub artifact_type: Option<String>,
+}
+
+impl ContentDescriptor {
+    /// Name of an entry of an index; an empty one is none.
+    pub fn ref_name(&self) -> Option<&str> {
+        let name = self.annotations.get(REF_NAME);
+        name.map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// What the content is.
+    pub fn kind(&self) -> Kind {
+        Kind::of(&self.media_type)
+    }
+
+    fn parse(value: &RawValue) -> Result<Self, Error> {
+        let object = members(
+            value.get().as_bytes(),
+            &[
+                "mediaType",
+                "digest",
+                "size",
+                "annotations",
+                "platform",
+                "artifactType",
+            ],
+        )?;
+        let digest: String = required(&object, "digest")?;
+        Ok(Self {
+            media_type: optional(&object, "mediaType")?.unwrap_or_default(),
+            digest: parse_digest(&digest)?,
+            size: required(&object, "size")?,
+            annotations: annotations(&object)?,
+            platform: match object.get("platform") {
+                Some(value) if value.get() != "null" => Some(platform(value)?),
+                _ => None,
+            },
+            artifact_type: optional(&object, "artifactType")?,
+        })
+    }
+}
+
+/// An index: a list of images and of other indices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageIndex {
+    /// What the index calls itself; `None` if it does not say.
+    pub media_type: Option<String>,
+    /// Entries in their order.
+    pub manifests: Vec<ContentDescriptor>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ImageIndex {
+    /// Parses an index.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
+        let object = document(json, &["mediaType", "manifests", "annotations"])?;
+        let media_type: Option<String> = optional(&object, "mediaType")?;
+        require_kind(media_type.as_deref(), Kind::Index)?;
+        Ok(Self {
+            media_type,
+            manifests: descriptors(&object, "manifests")?,
+            annotations: annotations(&object)?,
+        })
+    }
+}
+
+/// An image manifest: a config and layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageManifest {
+    /// What the manifest calls itself; `None` if it does not say.
+    pub media_type: Option<String>,
+    /// The config.
+    pub config: ContentDescriptor,
+    /// Layers in their order.
+    pub layers: Vec<ContentDescriptor>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What the manifest is about, of a referrer.
+    pub subject: Option<ContentDescriptor>,
+    /// Artifact type.
+    pub artifact_type: Option<String>,
+}
+
+impl ImageManifest {
+    /// Parses an image manifest.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
+        let object = document(
+            json,
+            &[
+                "mediaType",
+                "config",
+                "layers",
+                "annotations",
+                "subject",
+                "artifactType",
+            ],
+        )?;
+        let media_type: Option<String> = optional(&object, "mediaType")?;
+        require_kind(media_type.as_deref(), Kind::Image)?;
+        let config = object.get("config").ok_or(Error::Missing("config"))?;
+        Ok(Self {
+            media_type,
+            config: ContentDescriptor::parse(config)?,
+            layers: descriptors(&object, "layers")?,
+            annotations: annotations(&object)?,
+            subject: match object.get("subject") {
+                Some(value) if value.get() != "null" => Some(ContentDescriptor::parse(value)?),
+                _ => None,
+            },
+            artifact_type: optional(&object, "artifactType")?,
+        })
+    }
+}
+
+/// Parses a digest as the format writes it: lower-case digits only.
+///
+/// # Errors
+/// [`Error::Digest`].
+pub fn parse_digest(text: &str) -> Result<Digest, Error> {
+    Digest::parse(text)
+        .ok()
+        .filter(|digest| digest.to_string() == text)
+        .ok_or_else(|| Error::Digest(text.to_owned()))
+}
+
+/// A document that calls itself another kind of document is refused; one
+/// that does not say is taken for what its place makes it.
+fn require_kind(media_type: Option<&str>, kind: Kind) -> Result<(), Error> {
+    let expected = match kind {
+        Kind::Index => "an image index",
+        Kind::Image | Kind::Other => "an image manifest",
+    };
+    match media_type {
+        Some(found) if !found.is_empty() && Kind::of(found) != kind => Err(Error::MediaType {
+            found: found.to_owned(),
+            expected,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn document(json: &[u8], known: &[&str]) -> Result<Object, Error> {
+    if json.len() > MAX_DOCUMENT {
+        return Err(Error::TooLarge(json.len()));
+    }
+    members(json, known)
+}
+
+/// Parses an object whose known members stand in the right letters.
+fn members(json: &[u8], known: &[&str]) -> Result<Object, Error> {
+    let object = Object::parse(json)?;
+    let odd = object.names().find(|name| {
+        let same = |known: &&&str| known.eq_ignore_ascii_case(name);
+        known.iter().find(same).is_some_and(|known| known != name)
+    });
+    match odd {
+        Some(name) => Err(Error::Ambiguous(name.to_owned())),
+        None => Ok(object),
+    }
+}
+
+fn optional<T: serde::de::DeserializeOwned>(
+    object: &Object,
+    name: &str,
+) -> Result<Option<T>, Error> {
+    let value = object.get(name).map_or("null", RawValue::get);
+    Ok(serde_json::from_str(value)?)
+}
+
+fn required<T: serde::de::DeserializeOwned>(
+    object: &Object,
+    name: &'static str,
+) -> Result<T, Error> {
+    optional(object, name)?.ok_or(Error::Missing(name))
+}
+
+fn descriptors(object: &Object, name: &str) -> Result<Vec<ContentDescriptor>, Error> {
+    let list = object.list(name)?;
+    list.iter()
+        .map(|value| ContentDescriptor::parse(value))
+        .collect()
+}
+
+fn annotations(object: &Object) -> Result<BTreeMap<String, String>, Error> {
+    match object.get("annotations") {
+        Some(value) if value.get() != "null" => {
+            let object = Object::parse(value.get().as_bytes())?;
+            let texts = object.names().filter_map(|name| {
+                let text = object.text(name)?;
+                Some((name.to_owned(), text))
+            });
+            Ok(texts.collect())
+        }
+        _ => Ok(BTreeMap::new()),
+    }
+}
+
+fn platform(value: &RawValue) -> Result<Platform, Error> {
+    let object = members(value.get().as_bytes(), &["os", "architecture", "variant"])?;
+    Ok(Platform {
+        os: optional(&object, "os")?.unwrap_or_default(),
+        architecture: optional(&object, "architecture")?.unwrap_or_default(),
+        variant: optional(&object, "variant")?.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "1d47aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa879b";
+
+    fn entry(more: &str) -> String {
+        format!(r#"{{"mediaType":"{MANIFEST_TYPE}","size":901,"digest":"sha256:{HEX}"{more}}}"#)
+    }
+
+    fn index(entry: &str) -> Result<ImageIndex, Error> {
+        ImageIndex::parse(format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#).as_bytes())
+    }
+
+    #[test]
+    fn reads_an_entry_with_name_and_platform() {
+        let more = r#","annotations":{"org.opencontainers.image.ref.name":"_cosign:x.sig","n":null},
+            "platform":{"os":"linux","architecture":"arm64","variant":"v8"},"other":{"a":[1]}"#;
+        let index = index(&entry(more)).unwrap();
+        let entry = &index.manifests[0];
+        assert_eq!(entry.digest.to_string(), format!("sha256:{HEX}"));
+        assert_eq!(entry.size, 901);
+        assert_eq!(entry.ref_name(), Some("_cosign:x.sig"));
+        assert_eq!(entry.kind(), Kind::Image);
+        let platform = entry.platform.as_ref().unwrap();
+        assert_eq!(platform.to_string(), "linux/arm64/v8");
+        let wanted = |text: &str| platform.satisfies(&Platform::parse(text).unwrap());
+        assert!(wanted("linux/arm64") && wanted("linux/arm64/v8"));
+        assert!(!wanted("linux/arm64/v7") && !wanted("linux/amd64"));
+    }
+
+    #[test]
+    fn refuses_what_programs_read_differently() {
+        let refused = |text: &str| index(text).unwrap_err().to_string();
+        assert!(refused(&entry(r#","size":1"#)).contains("duplicate member \"size\""));
+        assert!(refused(&entry(r#","Digest":"x""#)).contains("\"Digest\""));
+        assert!(refused(&entry("").replace("901", "-1")).contains("invalid value"));
+        assert!(refused(&entry("").replace("901", "1e3")).contains("invalid type"));
+        assert!(refused(&entry("").replace("901", &"9".repeat(40))).contains("malformed JSON"));
+        assert!(refused(&entry("").replace("1d47", "1D47")).contains("malformed digest"));
+        assert!(refused("{}").contains("no \"digest\""));
+        assert!(refused("1").contains("malformed JSON"));
+    }
+
+    #[test]
+    fn a_document_of_another_kind_is_refused() {
+        let manifest = format!(
+            r#"{{"mediaType":"{INDEX_TYPE}","config":{},"layers":[]}}"#,
+            entry("")
+        );
+        let error = ImageManifest::parse(manifest.as_bytes()).unwrap_err();
+        assert!(matches!(error, Error::MediaType { .. }), "{error}");
+        let error = ImageIndex::parse(&vec![b' '; MAX_DOCUMENT + 1]).unwrap_err();
+        assert!(matches!(error, Error::TooLarge(_)), "{error}");
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!(
+            r#"{{"manifests":[],"x":{}{}}}"#,
+            "[".repeat(1 << 20),
+            "]".repeat(1 << 20)
+        );
+        // Skipped or refused, but an answer.
+        let _ = ImageIndex::parse(deep.as_bytes());
+    }
+}
