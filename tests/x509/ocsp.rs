@@ -284,7 +284,10 @@ fn an_answer_without_our_nonce_counts_while_it_is_current() {
         judge(&dated, now - 60, now - 60).is_ok(),
         "clocks differ a little"
     );
-    // Without an end: a day.
+    // Without an end: now if it is fresh, and not a time to come; else a day.
+    let fresh = house.answer(query.request(), GOOD, &house.top, &[]);
+    assert!(judge(&fresh, now, now + 30 * hour).is_ok());
+    assert_eq!(judge(&fresh, now + 30 * hour, now), Err(Error::Unreliable));
     assert!(judge(&open, now, now).is_ok());
     assert!(judge(&open, now + 23 * hour, now + 23 * hour).is_ok());
     assert_eq!(

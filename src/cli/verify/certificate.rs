@@ -169,15 +169,22 @@ impl Certificates {
                 ui.info(format_args!("skip root certificate ({})", root.subject()));
             }
         };
+        let mut refused: Vec<(Certificate, Certificate)> = Vec::new();
         for chain in chains {
+            // Another path may have the same certificate, and the answer would be the same.
+            let pair = |link: x509::Link<'_>| (link.certificate.clone(), link.issuer.clone());
+            if chain.links().any(|link| refused.contains(&pair(link))) {
+                continue;
+            }
             match inquiry.check(&chain, &tell) {
                 Ok(answers) => {
                     let revocation = by_answers(&chain, answers);
                     return Ok((chain, revocation));
                 }
-                Err(error) => {
-                    let error = one_line(&error.to_string());
+                Err(refusal) => {
+                    let error = one_line(&refusal.to_string());
                     ui.warning(format_args!("OCSP verification has failed. Err: {error}"));
+                    refused.extend(chain.links().nth(refusal.link).map(pair));
                 }
             }
         }
