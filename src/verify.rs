@@ -5,6 +5,9 @@
 //! small; hash what is left, in parallel; compare and report in the order of
 //! the originals, up to the first failure or over all.
 
+mod accounted;
+pub mod cosign;
+
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};
@@ -19,12 +22,32 @@ use crate::sif::{self, Descriptor, Fault, Image, Link, MAX_SIGNATURE_LEN};
 use crate::signer::{dsse, pgp};
 use std::collections::HashMap;
 
-/// The keys that count.
-pub enum KeyMaterial {
-    /// OpenPGP keyrings, searched in this order.
-    Keyrings(Vec<(Origin, Keyring)>),
-    /// Public keys for DSSE envelopes.
-    PublicKeys(Vec<TrustedKey>),
+/// The keys that count: each kind judges the signatures of its format.
+#[derive(Default)]
+pub struct KeyMaterial {
+    /// OpenPGP keyrings, searched in this order. `None`, unlike an empty list, means that
+    /// OpenPGP signatures are not judged.
+    pub keyrings: Option<Vec<(Origin, Keyring)>>,
+    /// Public keys for DSSE envelopes. With none, envelopes are not judged.
+    pub keys: Vec<TrustedKey>,
+}
+
+impl KeyMaterial {
+    /// Keyrings alone.
+    pub fn of_keyrings(keyrings: Vec<(Origin, Keyring)>) -> Self {
+        Self {
+            keyrings: Some(keyrings),
+            keys: Vec::new(),
+        }
+    }
+
+    /// Public keys alone.
+    pub fn of_keys(keys: Vec<TrustedKey>) -> Self {
+        Self {
+            keyrings: None,
+            keys,
+        }
+    }
 }
 
 /// A public key that counts.
@@ -236,6 +259,7 @@ struct Opener<'i, 'a> {
     image: &'i Image<'a>,
     material: &'i KeyMaterial,
     keyrings: Vec<&'i Keyring>,
+    keys: Vec<PublicKey>,
     now: u64,
     contents: HashMap<usize, Content<'a>>,
     by_link: HashMap<Link, Vec<&'i Descriptor>>,
@@ -244,10 +268,7 @@ struct Opener<'i, 'a> {
 
 impl<'i, 'a> Opener<'i, 'a> {
     fn new(image: &'i Image<'a>, material: &'i KeyMaterial, now: u64) -> Self {
-        let keyrings = match material {
-            KeyMaterial::Keyrings(keyrings) => keyrings.iter().map(|(_, ring)| ring).collect(),
-            KeyMaterial::PublicKeys(_) => Vec::new(),
-        };
+        let keyrings = material.keyrings.iter().flatten();
         let mut by_link = HashMap::<Link, Vec<&Descriptor>>::new();
         for object in image.signatures() {
             by_link.entry(object.link()).or_default().push(object);
@@ -255,7 +276,8 @@ impl<'i, 'a> Opener<'i, 'a> {
         Self {
             image,
             material,
-            keyrings,
+            keyrings: keyrings.map(|(_, ring)| ring).collect(),
+            keys: material.keys.iter().map(|k| k.key.clone()).collect(),
             now,
             contents: HashMap::new(),
             by_link,
@@ -380,10 +402,10 @@ impl<'i, 'a> Opener<'i, 'a> {
     }
 
     fn require_material(&self, format: Format) -> Result<(), Failure> {
-        match (format, self.material) {
-            (Format::Dsse, KeyMaterial::Keyrings(_)) => Err(Failure::NoKeyForDsse),
-            (Format::Pgp, KeyMaterial::PublicKeys(_)) => Err(Failure::NoKeyForPgp),
-            _ => Ok(()),
+        match format {
+            Format::Dsse if self.material.keys.is_empty() => Err(Failure::NoKeyForDsse),
+            Format::Pgp if self.material.keyrings.is_none() => Err(Failure::NoKeyForPgp),
+            Format::Dsse | Format::Pgp => Ok(()),
         }
     }
 
@@ -395,47 +417,51 @@ impl<'i, 'a> Opener<'i, 'a> {
         object: u32,
         report: &mut SignatureReport,
     ) -> Result<Vec<u8>, Failure> {
-        let not_valid = |reason: String| Failure::NotValid { object, reason };
-        match (format, self.material) {
-            (Format::Dsse, KeyMaterial::PublicKeys(keys)) => {
-                let plain: Vec<_> = keys.iter().map(|trusted| trusted.key.clone()).collect();
-                let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &plain)
-                    .map_err(|error| not_valid(error.to_string()))?;
-                let signers = opened
-                    .accepted()
-                    .iter()
-                    .filter_map(|index| keys.get(*index))
-                    .map(|trusted| KeySigner {
-                        key_id: trusted.key.ssh_fingerprint(),
-                        algorithm: trusted.key.algorithm(),
-                        certificate: trusted.certificate.clone(),
-                    });
-                report.signer = Some(Signer::Keys(signers.collect()));
+        match format {
+            Format::Dsse => self.open_envelope(data, report),
+            Format::Pgp => self.open_message(data, report),
+        }
+        .map_err(|reason| Failure::NotValid { object, reason })
+    }
+
+    fn open_envelope(&self, data: &[u8], report: &mut SignatureReport) -> Result<Vec<u8>, String> {
+        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys)
+            .map_err(|error| error.to_string())?;
+        let accepted = opened.accepted().iter();
+        let signers = accepted
+            .filter_map(|index| self.material.keys.get(*index))
+            .map(|trusted| KeySigner {
+                key_id: trusted.key.ssh_fingerprint(),
+                spki: trusted.key.spki_sha256(),
+                algorithm: trusted.key.algorithm(),
+                certificate: trusted.certificate.clone(),
+            });
+        report.signer = Some(Signer::Keys(signers.collect()));
+        Ok(opened.payload().to_vec())
+    }
+
+    fn open_message(
+        &mut self,
+        data: &[u8],
+        report: &mut SignatureReport,
+    ) -> Result<Vec<u8>, String> {
+        let known = self.material.keyrings.as_deref().unwrap_or_default();
+        match pgp::open(data, &self.keyrings, self.now) {
+            Ok(opened) => {
+                report.signer = Some(pgp_signer(opened.signer(), known));
                 Ok(opened.payload().to_vec())
             }
-            (Format::Pgp, KeyMaterial::Keyrings(keyrings)) => {
-                match pgp::open(data, &self.keyrings, self.now) {
-                    Ok(opened) => {
-                        report.signer = Some(pgp_signer(opened.signer(), keyrings));
-                        Ok(opened.payload().to_vec())
-                    }
-                    Err(refusal) => {
-                        if let Some(signer) = refusal.signer() {
-                            report.signer = Some(pgp_signer(signer, keyrings));
+            Err(refusal) => {
+                report.signer = refusal.signer().map(|signer| pgp_signer(signer, known));
+                if matches!(refusal.error(), pgp::Error::UnknownSigner) {
+                    for id in pgp::issuers(data) {
+                        if !self.missing_keys.contains(&id) {
+                            self.missing_keys.push(id);
                         }
-                        if matches!(refusal.error(), pgp::Error::UnknownSigner) {
-                            for id in pgp::issuers(data) {
-                                if !self.missing_keys.contains(&id) {
-                                    self.missing_keys.push(id);
-                                }
-                            }
-                        }
-                        Err(not_valid(refusal.to_string()))
                     }
                 }
+                Err(refusal.to_string())
             }
-            (Format::Dsse, _) => Err(Failure::NoKeyForDsse),
-            (Format::Pgp, _) => Err(Failure::NoKeyForPgp),
         }
     }
 

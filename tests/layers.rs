@@ -11,14 +11,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "ui", "disk", "net", "remote", "sign", "verify", "check", "coverage", "report",
-            "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
     (
         "ui",
         &[
-            "remote", "check", "coverage", "report", "key", "sif", "digest",
+            "remote", "check", "coverage", "report", "payload", "key", "sif", "digest", "gojson",
         ],
     ),
     ("disk", &["sif", "digest"]),
@@ -31,7 +31,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "verify",
         &[
-            "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "report", "check", "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "gojson",
         ],
     ),
     ("check", &["signer", "key", "oci", "sif", "digest"]),
@@ -39,14 +40,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "coverage",
         &["report", "payload", "signer", "key", "sif", "digest"],
     ),
-    ("report", &["sif", "digest"]),
+    ("report", &["payload", "sif", "digest"]),
     ("scope", &["sif", "digest"]),
-    ("payload", &["sif", "digest"]),
+    ("payload", &["sif", "digest", "gojson"]),
     ("signer", &["key", "digest"]),
     ("key", &["digest"]),
-    ("oci", &["sif", "digest"]),
+    ("oci", &["sif", "digest", "gojson"]),
+    ("layer", &[]),
     ("sif", &["digest"]),
     ("digest", &[]),
+    ("gojson", &[]),
 ];
 
 /// Modules that may touch the world, and the start of the program.

@@ -213,7 +213,7 @@ fn every_object_is_hashed_once_however_many_signatures() {
         threads: 2,
     };
     let public = PublicKey::from_pem(&read_peers("keys/ed25519.pub.pem")).expect("a key");
-    let material = KeyMaterial::PublicKeys(vec![public.into()]);
+    let material = KeyMaterial::of_keys(vec![public.into()]);
     let report = verify::native(&image, &material, &request).expect("a report");
     assert!(report.is_verified(), "{:?}", report.failure());
     assert_eq!(report.signatures.len(), 16);
@@ -244,7 +244,7 @@ fn nothing_is_hashed_before_a_missing_signature_is_noticed() {
         now: NOW,
         threads: 2,
     };
-    let material = KeyMaterial::PublicKeys(vec![public.into()]);
+    let material = KeyMaterial::of_keys(vec![public.into()]);
     let report = verify::native(&image, &material, &request).expect("a report");
     assert!(!report.is_verified());
     let released = backing.released.lock().expect("no panic");

@@ -533,16 +533,16 @@ fn assert_same_seal(old: &[u8], new: &[u8], report: &Report, material: &KeyMater
 
 /// Payload and signer of a seal.
 fn open(data: &[u8], material: &KeyMaterial) -> (Vec<u8>, String) {
-    match material {
-        KeyMaterial::PublicKeys(keys) => {
-            let keys: Vec<_> = keys.iter().map(|trusted| trusted.key.clone()).collect();
+    match &material.keyrings {
+        None => {
+            let keys: Vec<_> = material.keys.iter().map(|k| k.key.clone()).collect();
             let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &keys).expect("an envelope");
             (
                 opened.payload().to_vec(),
                 format!("{:?}", opened.accepted()),
             )
         }
-        KeyMaterial::Keyrings(keyrings) => {
+        Some(keyrings) => {
             let keyrings: Vec<_> = keyrings.iter().map(|(_, keyring)| keyring).collect();
             let opened = pgp::open(data, &keyrings, NOW).expect("a message");
             (opened.payload().to_vec(), format!("{:?}", opened.signer()))
@@ -1025,7 +1025,7 @@ fn legacy(name: &str) -> Option<(Vec<u8>, KeyMaterial)> {
     let ring = sigsif::key::pgp::Keyring::from_entities(entities);
     Some((
         bytes,
-        KeyMaterial::Keyrings(vec![(sigsif::report::Origin::Local, ring)]),
+        KeyMaterial::of_keyrings(vec![(sigsif::report::Origin::Local, ring)]),
     ))
 }
 

@@ -178,6 +178,7 @@ enum FullSigner {
 #[serde(rename_all = "camelCase")]
 struct FullKey {
     key_id: String,
+    spki: String,
     algorithm: String,
     certificate: Option<FullCertificate>,
 }
@@ -308,6 +309,7 @@ fn full_signer(signer: &Signer) -> FullSigner {
                 .iter()
                 .map(|key| FullKey {
                     key_id: key.key_id.clone(),
+                    spki: key.spki.clone(),
                     algorithm: key.algorithm.clone(),
                     certificate: key.certificate.as_ref().map(full_certificate),
                 })

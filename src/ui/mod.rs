@@ -2,12 +2,14 @@
 //!
 //! stdout is the result; stderr is the rest: lines with a level in front.
 
+pub mod cosign;
 pub mod coverage;
 pub mod findings;
 pub mod json;
 pub mod listing;
 pub mod prompt;
 pub mod text;
+pub mod tree;
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};

@@ -193,7 +193,7 @@ fn names_both_signers_of_an_envelope_in_its_order() {
     let expected = ["ed25519", "rsa"].map(|name| bench.public(name).ssh_fingerprint());
     let report = verify::native(
         &image,
-        &KeyMaterial::PublicKeys(keys.map(Into::into).into()),
+        &KeyMaterial::of_keys(keys.map(Into::into).into()),
         &request(Legacy::No),
     )
     .expect("report");
@@ -438,11 +438,11 @@ impl Bench {
         let bytes = self.image(image);
         let image = Image::parse(&bytes).expect("image");
         let material = match key {
-            Key::Pem(name) => KeyMaterial::PublicKeys(vec![self.public(name).into()]),
+            Key::Pem(name) => KeyMaterial::of_keys(vec![self.public(name).into()]),
             _ => {
                 let asc = fs::read(self.corpus.join("keys/private.asc")).expect("key");
                 let entities = entities_from_armored_or_binary(&asc).expect("key");
-                KeyMaterial::Keyrings(vec![(Origin::Local, Keyring::from_entities(entities))])
+                KeyMaterial::of_keyrings(vec![(Origin::Local, Keyring::from_entities(entities))])
             }
         };
         let report = verify::native(&image, &material, &request(Legacy::Selected));

@@ -168,9 +168,9 @@ pub const ALL: &[Difference] = &[
     Difference {
         tests: &[EXPECTED],
         record: |r| r.ends("key material not provided for PGP clear-sign signature"),
-        what: "a signature by an OpenPGP key names the flag that is too much",
+        what: "a signature by an OpenPGP key names the flag that is missing",
         edits: &[Edit::Advice(
-            "The signature was made with an OpenPGP key; leave out --key",
+            "The signature was made with an OpenPGP key; --pgp judges such signatures too",
         )],
         reason: Reason::Advice,
     },

@@ -40,13 +40,13 @@ pub fn read_peers(path: &str) -> Vec<u8> {
 pub fn public_key(name: &str) -> KeyMaterial {
     let pem = read_peers(&format!("keys/{name}.pub.pem"));
     let key = PublicKey::from_pem(&pem).expect("a public key");
-    KeyMaterial::PublicKeys(vec![key.into()])
+    KeyMaterial::of_keys(vec![key.into()])
 }
 
 /// The public keyring that Apptainer wrote.
 pub fn keyring() -> KeyMaterial {
     let keyring = Keyring::parse(&read_peers("keys/keyring/pgp-public")).expect("a keyring");
-    KeyMaterial::Keyrings(vec![(Origin::Local, keyring)])
+    KeyMaterial::of_keyrings(vec![(Origin::Local, keyring)])
 }
 
 /// Whether a missing peer is a failure.

@@ -1,6 +1,7 @@
 //! `sif list --coverage`: which bytes are signed by whom.
 
-use super::super::{self as cli, Error, usage, verify as verify_command};
+use super::super::verify::{load_keyrings, load_public_key};
+use super::super::{self as cli, Error, usage};
 use super::Failure;
 use crate::coverage::{Coverage, Evidence};
 use crate::disk::sif_file::Access;
@@ -41,9 +42,9 @@ impl Keys {
 pub(super) fn run(ui: &Ui, keys: Keys, args: &[OsString]) -> Result<(), Error> {
     usage::exactly(&PATH, 1, args)?;
     let path = args.first().map(Path::new).unwrap_or(Path::new(""));
-    let materials = materials(ui, keys)?;
+    let material = material(ui, keys)?;
     let drawn = cli::with_image(path, Access::Read, |_, image| {
-        let drawn = draw(ui, image, &materials);
+        let drawn = draw(ui, image, &material);
         super::tell_faults(ui, image);
         image.still_there()?;
         Ok::<_, crate::sif::Error>(drawn)
@@ -54,19 +55,19 @@ pub(super) fn run(ui: &Ui, keys: Keys, args: &[OsString]) -> Result<(), Error> {
 }
 
 /// The keyrings, if they can be read, and the key that was named.
-fn materials(ui: &Ui, keys: Keys) -> Result<Vec<KeyMaterial>, Error> {
-    let mut materials = Vec::new();
-    match verify_command::load_keyrings(ui, keys.keysdir) {
-        Ok(keyrings) => materials.push(keyrings),
+fn material(ui: &Ui, keys: Keys) -> Result<KeyMaterial, Error> {
+    let mut material = KeyMaterial::default();
+    match load_keyrings(ui, keys.keysdir) {
+        Ok(keyrings) => material.keyrings = Some(keyrings),
         Err(error) => ui.warning(error),
     }
     if let Some(key) = keys.key {
-        materials.push(verify_command::load_public_key(&key)?);
+        material.keys.push(load_public_key(&key)?);
     }
-    Ok(materials)
+    Ok(material)
 }
 
-fn draw(ui: &Ui, image: &Image<'_>, materials: &[KeyMaterial]) -> String {
+fn draw(ui: &Ui, image: &Image<'_>, material: &KeyMaterial) -> String {
     let request = Request {
         selection: Selection::default(),
         examine_all: true,
@@ -74,22 +75,12 @@ fn draw(ui: &Ui, image: &Image<'_>, materials: &[KeyMaterial]) -> String {
         threads: cli::threads(),
     };
     // A malformed image has claims as well, but proves nothing.
-    let reports: Vec<_> = materials
-        .iter()
-        .filter_map(|material| verify::native(image, material, &request).ok())
-        .collect();
-    let valid = Report::default();
-    let valid = reports.iter().fold(valid, |mut all, report| {
-        let holds = |s: &&SignatureReport| s.failure.is_none();
-        let signatures = report.signatures.iter().filter(holds).cloned();
-        signatures.for_each(|signature| all.push(signature));
-        all
-    });
-    let mut evidence = Evidence::proved(&valid);
+    let report = verify::native(image, material, &request).unwrap_or_default();
+    let mut evidence = Evidence::proved(&report);
     let mut claimants = Vec::new();
     for object in image.signatures() {
-        let is_this = |s: &&SignatureReport| s.object == object.raw_id();
-        if let Some(signature) = valid.signatures.iter().find(is_this) {
+        let is_valid = |s: &&SignatureReport| s.object == object.raw_id() && s.failure.is_none();
+        if let Some(signature) = report.signatures.iter().find(is_valid) {
             claimants.push(Claimant {
                 object: object.raw_id(),
                 standing: Standing::Verified,
@@ -97,7 +88,7 @@ fn draw(ui: &Ui, image: &Image<'_>, materials: &[KeyMaterial]) -> String {
             });
             continue;
         }
-        let refused = refusal(image, object, materials, &reports);
+        let refused = refusal(image, object, material, &report);
         let (standing, text) = match refused {
             Some(reason) => (Standing::Refused, reason),
             None if evidence.claim(image, object) => (Standing::Claimed, claim(image, object)),
@@ -120,31 +111,25 @@ fn draw(ui: &Ui, image: &Image<'_>, materials: &[KeyMaterial]) -> String {
 fn refusal(
     image: &Image<'_>,
     object: &Descriptor,
-    materials: &[KeyMaterial],
-    reports: &[Report],
+    material: &KeyMaterial,
+    report: &Report,
 ) -> Option<String> {
     let data = image.signature_data(object).unwrap_or_default();
-    let known = |material: &KeyMaterial| match material {
-        KeyMaterial::Keyrings(rings) => pgp::issuers(data).iter().any(|id| {
-            rings
-                .iter()
-                .any(|(_, ring)| ring.signing_keys(*id).next().is_some())
-        }),
-        KeyMaterial::PublicKeys(keys) => {
-            let ids = dsse::entries(data).unwrap_or_default();
-            keys.iter()
-                .any(|trusted| ids.contains(&trusted.key.ssh_fingerprint()))
-        }
-    };
-    if !materials.iter().any(known) {
+    let rings = || material.keyrings.iter().flatten();
+    let in_keyring = pgp::issuers(data)
+        .iter()
+        .any(|id| rings().any(|(_, ring)| ring.signing_keys(*id).next().is_some()));
+    let ids = dsse::entries(data).unwrap_or_default();
+    let mut keys = material.keys.iter();
+    if !in_keyring && !keys.any(|trusted| ids.contains(&trusted.key.ssh_fingerprint())) {
         return None;
     }
-    let mut signatures = reports.iter().flat_map(|report| &report.signatures);
-    let failure = signatures
-        .find(|s| {
-            s.object == object.raw_id() && s.failure.as_ref().is_some_and(|f| f.is_about_content())
-        })
-        .and_then(|s| s.failure.as_ref());
+    let failure = report
+        .signatures
+        .iter()
+        .filter(|s| s.object == object.raw_id())
+        .filter_map(|s| s.failure.as_ref())
+        .find(|failure| failure.is_about_content());
     failure.map(ToString::to_string)
 }
 

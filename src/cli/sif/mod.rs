@@ -2,6 +2,7 @@
 
 mod check;
 mod coverage;
+mod tree;
 
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::{Access, SifFile};
@@ -61,6 +62,7 @@ enum Command {
         args: Vec<OsString>,
     },
     Check(check::Args),
+    Tree(tree::Args),
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
@@ -76,6 +78,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             ("list", args, false)
         }
         Command::Check(args) => return check::run(&args),
+        Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
     };

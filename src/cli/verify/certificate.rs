@@ -44,14 +44,24 @@ pub(super) struct Certificates {
 }
 
 impl CertificateArgs {
-    /// Reads the files; nothing if no certificate is named, by a flag or the environment.
+    /// Whether a flag is about certificates.
+    pub(super) fn is_given(&self) -> bool {
+        !self.certificate.is_empty()
+            || self.certificate_intermediates.is_some()
+            || self.certificate_roots.is_some()
+            || self.ocsp_verify.is_some()
+            || !self.crl.is_empty()
+    }
+
+    /// Reads the files; nothing if no certificate is named, by a flag or, if that may name key
+    /// material, by the environment.
     ///
     /// # Errors
     /// A file cannot be read or used.
-    pub(super) fn load(self, ui: &Ui) -> Result<Option<Certificates>, Error> {
+    pub(super) fn load(self, ui: &Ui, environment: bool) -> Result<Option<Certificates>, Error> {
         let env = |name| super::super::env_value(name).map(PathBuf::from);
         let mut certificates = self.certificate;
-        if certificates.is_empty() {
+        if certificates.is_empty() && environment {
             certificates.extend(env("VERIFY_CERTIFICATE"));
         }
         if certificates.is_empty() {

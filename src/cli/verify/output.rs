@@ -1,0 +1,98 @@
+//! How the answer is told.
+
+use super::super::{Cause, Error};
+use super::strict::{self, Judged};
+use crate::report::{Failure, Report};
+use crate::ui::{coverage, json, text};
+use std::path::Path;
+
+/// What is written to standard output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Original,
+    Json,
+}
+
+/// The value of --format.
+pub(super) fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be text or json".to_owned()),
+    }
+}
+
+/// How the answer is told.
+pub(super) struct Output<'a> {
+    pub(super) path: &'a Path,
+    pub(super) format: Format,
+    pub(super) color: bool,
+    /// The time of judgement, if it is not now.
+    pub(super) at: Option<u64>,
+}
+
+impl Output<'_> {
+    pub(super) fn render(&self, outcome: &Result<Judged, Cause>) -> Result<(), Error> {
+        let printed = match (self.format, outcome) {
+            (Format::Text, Err(_)) => return Ok(()),
+            (Format::Text, Ok(judged)) => {
+                let blocks = judged
+                    .report
+                    .signatures
+                    .iter()
+                    .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content))
+                    .map(|signature| text::signature(signature, self.color));
+                let head = self.at.map(text::judged_at);
+                let mut printed: String = head.into_iter().chain(blocks).collect();
+                if let Some(coverage) = judged.coverage_of_verified() {
+                    printed.push_str(&coverage::text(coverage));
+                }
+                printed
+            }
+            (Format::Original, Ok(judged)) => json::original(&judged.report),
+            (Format::Original, Err(_)) => json::original(&Report::default()),
+            (Format::Json, outcome) => {
+                let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
+                let outcome = outcome.as_ref().map(|judged| &judged.report);
+                let outcome = outcome.map_err(|cause| cause.text.as_str());
+                let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
+                json::full(
+                    &self.path.to_string_lossy(),
+                    self.at,
+                    outcome,
+                    coverage.zip(Some(refusal)),
+                )
+            }
+        };
+        match super::super::print(printed) {
+            // The verdict counts even if nobody reads the report.
+            Err(Error::Quiet(_)) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// What to do about a refusal whose sentence alone does not tell.
+pub(super) fn hint(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::NoSignatureForGroup(group) => Some(format!(
+            "No signature of the current format names group {group}: it is not signed, or only \
+             with a legacy signature"
+        )),
+        Failure::UngroupedObject(id) => Some(format!(
+            "Object {id} is in no group, so no signature can cover it"
+        )),
+        Failure::SignatureCut(id) => Some(format!(
+            "Signature object {id} reaches past the end of the file: the image is cut short"
+        )),
+        Failure::NoKeyForDsse => {
+            Some("The signature was made with a PEM key; give its public key with --key".to_owned())
+        }
+        Failure::NoKeyForPgp => Some(
+            "The signature was made with an OpenPGP key; --pgp judges such signatures too"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
