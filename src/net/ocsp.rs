@@ -87,6 +87,15 @@ pub enum Step<'a> {
     Skips(&'a Certificate),
 }
 
+/// Whose certificate is asked about.
+#[derive(Clone, Copy)]
+enum About {
+    /// One of the path.
+    Path,
+    /// That of a delegate which answered about one of the path.
+    Responder,
+}
+
 /// What is needed to ask.
 pub struct Inquiry<'a> {
     /// Connects.
@@ -126,7 +135,7 @@ impl Inquiry<'_> {
             answers.push(match by_crl {
                 true => None,
                 false => Some(
-                    self.good(link.certificate, link.issuer, None)
+                    self.good(link.certificate, link.issuer, About::Path)
                         .map_err(|error| Refusal { error, link: index })?,
                 ),
             });
@@ -138,17 +147,15 @@ impl Inquiry<'_> {
     }
 
     /// Asks the responders in turn until one gives an answer that counts.
-    ///
-    /// `responder` is the one whose own certificate this is about.
     fn good(
         &self,
         certificate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<Answer, Error> {
         let mut last = Error::NoResponder;
         for url in certificate.ocsp_urls().iter().take(MAX_RESPONDERS) {
-            match self.ask(url, certificate, issuer, responder) {
+            match self.ask(url, certificate, issuer, about) {
                 Ok(answer) => return Ok(answer),
                 Err(revoked @ Error::Revoked { .. }) => return Err(revoked),
                 Err(other) => last = other,
@@ -162,7 +169,7 @@ impl Inquiry<'_> {
         url: &str,
         certificate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<Answer, Error> {
         let query = Query::new(certificate, issuer)?;
         let answer = query.judge(&exchange(self.client, url, query.request())?, self.moment)?;
@@ -172,7 +179,7 @@ impl Inquiry<'_> {
             Status::Unknown => return Err(Error::Unknown),
         }
         if let Some(delegate) = &answer.delegate {
-            self.require_good_delegate(delegate, issuer, responder)
+            self.require_good_delegate(delegate, issuer, about)
                 .map_err(|fault| Error::Delegate {
                     subject: delegate.subject(),
                     fault: Box::new(fault),
@@ -189,7 +196,7 @@ impl Inquiry<'_> {
         &self,
         delegate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<(), Error> {
         match crl::status(self.crls, delegate, issuer, self.moment) {
             crl::Status::Good(_) => return Ok(()),
@@ -199,10 +206,10 @@ impl Inquiry<'_> {
         if delegate.has_ocsp_no_check() || delegate.ocsp_urls().is_empty() {
             return Ok(());
         }
-        match responder {
+        match about {
+            About::Path => self.good(delegate, issuer, About::Responder).map(drop),
             // One step: who vouches for a responder needs nobody to vouch for it.
-            Some(_) => Err(Error::Circle),
-            None => self.good(delegate, issuer, Some(delegate)).map(drop),
+            About::Responder => Err(Error::Circle),
         }
     }
 }

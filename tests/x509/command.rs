@@ -259,6 +259,29 @@ fn another_time_is_asked_about_and_told() {
 }
 
 #[test]
+fn flags_that_cosign_cannot_heed_are_refused() {
+    let home = Home::new();
+    home.copy("native/unsigned.sif", "image.sif");
+    home.copy("keys/p256.pub.pem", "key.pem");
+    let verify = |flag: &str, value: &str| {
+        let args = [
+            "verify",
+            "--cosign",
+            "--key",
+            "key.pem",
+            flag,
+            value,
+            "image.sif",
+        ];
+        support::run(&mut home.sigsif(args)).expect(255)
+    };
+    verify("--at", "2026-01-31T12:00:00Z").says("FATAL:   --at not supported: --cosign");
+    for flag in ["--certificate", "--certificate-roots", "--crl"] {
+        verify(flag, "key.pem").says("FATAL:   certificate not supported: --cosign");
+    }
+}
+
+#[test]
 fn another_time_counts_for_pgp_keys_too() {
     let home = Home::with_keys();
     home.copy("native/pgp-one.sif", "image.sif");
