@@ -69,6 +69,16 @@ pub enum Error {
     Circle,
 }
 
+/// What was refused of a chain, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refusal {
+    /// Why.
+    pub error: Error,
+    /// Index of the certificate in [`Chain::links`].
+    pub link: usize,
+}
+
 /// What is told while certificates are checked.
 pub enum Step<'a> {
     /// This one is asked about.
@@ -95,24 +105,30 @@ impl Inquiry<'_> {
     /// vouches for. `tell` hears what is done.
     ///
     /// # Errors
-    /// [`Error`] for the first certificate that is not known to be good.
+    /// [`Refusal`] of the first certificate that is not known to be good.
     pub fn check(
         &self,
         chain: &Chain,
         tell: &dyn Fn(Step<'_>),
-    ) -> Result<Vec<Option<Answer>>, Error> {
+    ) -> Result<Vec<Option<Answer>>, Refusal> {
         if let [alone] = chain.certificates()
             && !alone.is_self_issued()
         {
-            return Err(Error::NoIssuer(alone.issuer()));
+            return Err(Refusal {
+                error: Error::NoIssuer(alone.issuer()),
+                link: 0,
+            });
         }
         let mut answers = Vec::new();
-        for link in chain.links() {
+        for (index, link) in chain.links().enumerate() {
             tell(Step::Asks(link));
             let by_crl = link.certificate.ocsp_urls().is_empty() && link.crl.is_some();
             answers.push(match by_crl {
                 true => None,
-                false => Some(self.good(link.certificate, link.issuer, None)?),
+                false => Some(
+                    self.good(link.certificate, link.issuer, None)
+                        .map_err(|error| Refusal { error, link: index })?,
+                ),
             });
         }
         if let Some(root) = chain.certificates().last() {
