@@ -10,8 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "remote", "sign", "verify", "check", "coverage", "report",
-            "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "ui", "disk", "net", "remote", "sign", "verify", "ecl", "policy", "check", "coverage",
+            "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
@@ -29,9 +29,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["scope", "payload", "signer", "key", "oci", "sif", "digest"],
     ),
     (
+        "ecl",
+        &[
+            "verify", "policy", "report", "scope", "key", "sif", "digest",
+        ],
+    ),
+    (
         "verify",
         &[
-            "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "policy", "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
         ],
     ),
     ("check", &["signer", "key", "oci", "sif", "digest"]),
@@ -39,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "coverage",
         &["report", "payload", "signer", "key", "sif", "digest"],
     ),
+    ("policy", &["report", "key", "digest"]),
     ("report", &["sif", "digest"]),
     ("scope", &["sif", "digest"]),
     ("payload", &["sif", "digest"]),

@@ -3,6 +3,7 @@
 mod support;
 
 use sigsif::key::pem::{PrivateKey, PublicKey};
+use sigsif::policy::Demands;
 use sigsif::scope::Selection;
 use sigsif::sif::{Backing, Image};
 use sigsif::sign::{self, NativeSigner};
@@ -208,6 +209,7 @@ fn every_object_is_hashed_once_however_many_signatures() {
     let image = Image::parse(&backing).expect("an image");
     let request = Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: true,
         now: NOW,
         threads: 2,
@@ -240,6 +242,7 @@ fn nothing_is_hashed_before_a_missing_signature_is_noticed() {
     let public = PublicKey::from_pem(&read_peers("keys/p256.pub.pem")).expect("a key");
     let request = Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 2,

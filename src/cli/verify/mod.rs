@@ -1,6 +1,7 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
+mod demands;
 mod material;
 mod output;
 mod remote;
@@ -9,14 +10,16 @@ mod strict;
 pub(super) use self::material::{load_keyrings, load_public_key};
 
 use self::certificate::CertificateArgs;
+use self::demands::DemandArgs;
 use self::material::KeyArgs;
-use self::output::{Format, Output, hint};
+use self::output::{Format, Output, about, hint};
 use self::remote::Remote;
 use self::strict::Judged;
 use super::sign::tell_deprecated;
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
 use crate::key::x509::{self, Moment};
+use crate::policy::Demands;
 use crate::scope::{Legacy, Selection};
 use crate::ui::{Ui, one_line};
 use crate::verify::{self, KeyMaterial, Request};
@@ -59,6 +62,8 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     certificate: CertificateArgs,
+    #[command(flatten)]
+    demands: DemandArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
     #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
     at: Option<u64>,
@@ -113,9 +118,14 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         at: args.at.unwrap_or(now),
         now,
     };
-    let certificates = args.certificate.load(ui, args.key.key.is_empty())?;
-    let mut material = args.key.load(ui, certificates.is_some())?;
-    let request = Request {
+    let wanted = args.demands.load()?;
+    let by_environment = args.key.key.is_empty() && wanted.keys().next().is_none();
+    let required = wanted.certificates().len();
+    let certificates = args
+        .certificate
+        .load(ui, by_environment, wanted.certificates())?;
+    let mut material = args.key.load(ui, certificates.is_some(), &wanted)?;
+    let mut request = Request {
         selection: Selection {
             groups: args.groupid.or(args.group_id).into_iter().collect(),
             objects: args.id.or(args.sif_id).into_iter().collect(),
@@ -125,6 +135,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                 _ => Legacy::No,
             },
         },
+        demands: Demands::default(),
         examine_all: format == Format::Json,
         now: moment.at,
         threads: super::threads(),
@@ -149,6 +160,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     };
     let outcome = match certified {
         Ok(keys) => {
+            let first = keys.len().saturating_sub(required);
+            request.demands = wanted.demands(keys.iter().skip(first));
             material.keys.extend(keys);
             judge(&output, material, &request, remote, strict)?
         }
@@ -159,7 +172,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let report = &judged.report;
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
-            text: one_line(&format!("{FAILED}integrity: {failure}")),
+            text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
             detail: hint(failure),
         }),
         // No task without a signature gets here; stay on the safe side.
