@@ -11,7 +11,7 @@
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
 //! sif oci    key    remote   WHERE it lives    WHO signs    WHERE keys are kept
-//! digest
+//! digest     layer           file systems inside of layers
 //! ```
 //!
 //! The core takes bytes, values and the time, and returns values; only the
@@ -22,7 +22,9 @@ pub mod cli;
 pub mod coverage;
 pub mod digest;
 pub mod disk;
+pub mod gojson;
 pub mod key;
+pub mod layer;
 pub mod net;
 pub mod oci;
 pub mod payload;

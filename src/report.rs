@@ -1,5 +1,7 @@
 //! The answer of a verification as plain data. Text and JSON render it.
 
+use crate::digest::Digest;
+use crate::payload::simple::SimpleSigning;
 use crate::sif::types::DataType;
 use crate::sif::{Descriptor, GroupId, Link};
 use std::fmt;
@@ -48,6 +50,8 @@ pub enum Subject {
     Group(GroupId),
     /// The object with this id, of this group.
     Object(GroupId, u32),
+    /// An OCI image.
+    Image,
 }
 
 impl fmt::Display for Subject {
@@ -55,6 +59,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Group(group) => write!(f, "object group {group}"),
             Self::Object(_, id) => write!(f, "object {id}"),
+            Self::Image => f.write_str("the image"),
         }
     }
 }
@@ -363,5 +368,94 @@ impl Report {
         self.first_failure.is_none()
             && !self.checked.is_empty()
             && self.checked.iter().all(is_signed)
+    }
+}
+
+/// The answer about the cosign signatures of one image.
+#[derive(Clone, Debug)]
+pub struct CosignReport {
+    /// Digest of the image or index that was judged.
+    pub image: Digest,
+    /// How many OCI blobs were hashed; 0 where there is no file.
+    pub blobs: usize,
+    /// Every signature that was found, in order.
+    pub signatures: Vec<CosignSignature>,
+    /// What else is wrong with the file, outside the image.
+    pub problems: Vec<String>,
+}
+
+/// What was found out about one cosign signature.
+#[derive(Clone, Debug)]
+pub struct CosignSignature {
+    /// Digest of the image or index that it is attached to.
+    pub subject: Digest,
+    /// Who made it, once the cryptography held.
+    pub signer: Option<KeySigner>,
+    /// Digest or variant of the signature algorithm, once it held.
+    pub scheme: Option<&'static str>,
+    /// What was signed, once the cryptography held.
+    pub payload: Option<SimpleSigning>,
+    /// Whether it counts.
+    pub verdict: CosignVerdict,
+}
+
+/// Whether a cosign signature counts, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CosignVerdict {
+    /// It counts.
+    Valid,
+    /// No key made it, or it cannot be read; in the words of the originals.
+    NotByKey(String),
+    /// It is about another image, whose digest is named.
+    OtherImage(String),
+    /// A key made it, and it is not what was asked for.
+    Refused(String),
+}
+
+impl CosignReport {
+    /// A report without signatures.
+    pub fn new(image: Digest) -> Self {
+        Self {
+            image,
+            blobs: 0,
+            signatures: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Signatures that count.
+    pub fn valid(&self) -> impl Iterator<Item = &CosignSignature> {
+        let counts = |signature: &&CosignSignature| signature.verdict == CosignVerdict::Valid;
+        self.signatures.iter().filter(counts)
+    }
+
+    /// Whether one signature counts; one is enough, as for the originals.
+    pub fn is_verified(&self) -> bool {
+        self.valid().next().is_some()
+    }
+}
+
+impl CosignSignature {
+    /// A signature that was not judged yet, and so does not count.
+    pub fn new(subject: Digest) -> Self {
+        Self {
+            subject,
+            signer: None,
+            scheme: None,
+            payload: None,
+            verdict: CosignVerdict::NotByKey("not judged".to_owned()),
+        }
+    }
+
+    /// Why it does not count, in the words of the originals where they have some.
+    pub fn reason(&self) -> Option<String> {
+        match &self.verdict {
+            CosignVerdict::Valid => None,
+            CosignVerdict::NotByKey(reason) => {
+                Some(format!("invalid for provided key material: {reason}"))
+            }
+            CosignVerdict::OtherImage(_) => Some(format!("invalid for image {}", self.subject)),
+            CosignVerdict::Refused(reason) => Some(format!("refused: {reason}")),
+        }
     }
 }

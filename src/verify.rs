@@ -5,6 +5,9 @@
 //! small; hash what is left, in parallel; compare and report in the order of
 //! the originals, up to the first failure or over all.
 
+mod accounted;
+pub mod cosign;
+
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};

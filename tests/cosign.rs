@@ -8,5 +8,9 @@ mod support;
 
 #[path = "cosign/keys.rs"]
 mod keys;
+#[path = "cosign/replay.rs"]
+mod replay;
+#[path = "cosign/tamper.rs"]
+mod tamper;
 #[path = "cosign/tool.rs"]
 mod tool;

@@ -10,15 +10,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "remote", "sign", "verify", "ecl", "policy", "check", "coverage",
-            "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "ui", "disk", "net", "remote", "sign", "verify", "policy", "check", "coverage",
+            "report", "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
     (
         "ui",
         &[
-            "remote", "check", "coverage", "report", "key", "sif", "digest",
+            "remote", "check", "coverage", "report", "payload", "key", "sif", "digest", "gojson",
         ],
     ),
     ("disk", &["sif", "digest"]),
@@ -29,15 +29,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["scope", "payload", "signer", "key", "oci", "sif", "digest"],
     ),
     (
-        "ecl",
-        &[
-            "verify", "policy", "report", "scope", "key", "sif", "digest",
-        ],
-    ),
-    (
         "verify",
         &[
-            "policy", "report", "scope", "payload", "signer", "key", "oci", "sif", "digest",
+            "policy", "report", "check", "scope", "payload", "signer", "key", "oci", "sif",
+            "digest", "gojson",
         ],
     ),
     ("check", &["signer", "key", "oci", "sif", "digest"]),
@@ -46,14 +41,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["report", "payload", "signer", "key", "sif", "digest"],
     ),
     ("policy", &["report", "key", "digest"]),
-    ("report", &["sif", "digest"]),
+    ("report", &["payload", "sif", "digest"]),
     ("scope", &["sif", "digest"]),
-    ("payload", &["sif", "digest"]),
+    ("payload", &["sif", "digest", "gojson"]),
     ("signer", &["key", "digest"]),
     ("key", &["digest"]),
-    ("oci", &["sif", "digest"]),
+    ("oci", &["sif", "digest", "gojson"]),
+    ("layer", &[]),
     ("sif", &["digest"]),
     ("digest", &[]),
+    ("gojson", &[]),
 ];
 
 /// Modules that may touch the world, and the start of the program.

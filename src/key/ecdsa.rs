@@ -67,6 +67,20 @@ pub fn is_der(signature: &[u8]) -> bool {
     decode(signature).is_ok()
 }
 
+/// What sigstore says about a signature that does not hold.
+pub(super) fn refusal(signature: &[u8]) -> &'static str {
+    if is_der(signature) {
+        "invalid signature when validating ASN.1 encoded signature"
+    } else if signature.is_empty()
+        || !signature.len().is_multiple_of(2)
+        || signature.len() > MAX_RAW
+    {
+        "ecdsa: Invalid IEEE_P1363 encoded bytes"
+    } else {
+        "invalid signature when validating IEEE_P1363 encoded signature"
+    }
+}
+
 /// Leading bytes of the digest for a short field, zeros in front for a long one.
 fn fit_digest<C: Curve>(digest: &[u8]) -> FieldBytes<C> {
     let mut field = FieldBytes::<C>::default();

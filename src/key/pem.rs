@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 pub use super::block::encode_block;
 pub use super::ecdsa::is_der as is_der_signature;
-pub use super::public::PublicKey;
+pub use super::public::{PublicKey, Scheme};
 
 /// Why a PEM key could not be read or used.
 ///

@@ -10,8 +10,33 @@ use der::asn1::{AnyRef, BitStringRef, Null, ObjectIdentifier};
 use der::{Decode, Encode};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use rsa::BigUint;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+
+/// How a signature of cosign was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// RSA or ECDSA over SHA-256: what every verifier of cosign takes.
+    Sha256,
+    /// ECDSA over SHA-384: a P-384 key's own digest.
+    Sha384,
+    /// ECDSA over SHA-512: a P-521 key's own digest.
+    Sha512,
+    /// Ed25519 over the message.
+    Ed25519,
+}
+
+impl Scheme {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+            Self::Ed25519 => "Ed25519",
+        }
+    }
+}
 
 /// A public key that checks signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +129,41 @@ impl PublicKey {
             PublicKind::P521(key) => ecdsa::verify(key, &digest, signature),
             PublicKind::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
                 .is_ok_and(|s| key.verify_strict(message, &s).is_ok()),
+        }
+    }
+
+    /// How this key made `signature` over `message`, if it did, in any of the
+    /// ways in which signers of cosign use it.
+    ///
+    /// Signers take the digest of the curve, verifiers of cosign always SHA-256.
+    ///
+    /// Source: sigstore `pkg/signature`, `LoadDefaultSigner`; spec/oci-sif-cosign.md 6.2.
+    pub fn verify_cosign(&self, message: &[u8], signature: &[u8]) -> Option<Scheme> {
+        if self.verify(message, signature) {
+            return Some(match &self.kind {
+                PublicKind::Ed25519(_) => Scheme::Ed25519,
+                _ => Scheme::Sha256,
+            });
+        }
+        match &self.kind {
+            PublicKind::P384(key) => {
+                ecdsa::verify(key, &Sha384::digest(message), signature).then_some(Scheme::Sha384)
+            }
+            PublicKind::P521(key) => {
+                ecdsa::verify(key, &Sha512::digest(message), signature).then_some(Scheme::Sha512)
+            }
+            _ => None,
+        }
+    }
+
+    /// What sigstore says about a signature that this key did not make.
+    ///
+    /// Source: sigstore `pkg/signature/{rsapkcs1v15,ecdsa,ed25519}.go`.
+    pub fn refusal(&self, signature: &[u8]) -> &'static str {
+        match &self.kind {
+            PublicKind::Rsa(_) => "crypto/rsa: verification error",
+            PublicKind::Ed25519(_) => "failed to verify signature",
+            _ => ecdsa::refusal(signature),
         }
     }
 

@@ -12,8 +12,9 @@ use reqwest::blocking::Client as Inner;
 use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -51,6 +52,24 @@ impl Authorization {
         (!credential.is_empty()).then(|| Self(Zeroizing::new(value.to_owned())))
     }
 
+    /// Takes this credential out of a text that a server sends back.
+    pub fn redact(&self, text: &str) -> String {
+        let credential = self.0.split_once(' ').map_or("", |(_, rest)| rest.trim());
+        let mut out = Zeroizing::new(text.to_owned());
+        let mut remove = |secret: &str| {
+            if !secret.is_empty() && out.contains(secret) {
+                out = Zeroizing::new(out.replace(secret, "***"));
+            }
+        };
+        remove(credential);
+        if let (false, Ok(pair)) = (self.is_bearer(), STANDARD.decode(credential)) {
+            let pair = Zeroizing::new(pair);
+            let pair = String::from_utf8_lossy(&pair);
+            remove(pair.split_once(':').map_or("", |(_, password)| password));
+        }
+        out.to_string()
+    }
+
     fn is_bearer(&self) -> bool {
         let scheme = self.0.split(' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case("bearer")
@@ -74,6 +93,17 @@ pub enum Method {
     Post,
     /// PUT.
     Put,
+    /// PATCH.
+    Patch,
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pace {
+    /// One time for all of it: small texts.
+    Total,
+    /// A time without any progress: large bodies. The connection is used again.
+    Idle,
 }
 
 /// One request with its limits.
@@ -90,8 +120,12 @@ pub struct Request {
     pub body: Option<(&'static str, Vec<u8>)>,
     /// Whether to accept any certificate.
     pub insecure: bool,
-    /// Time for all of it, redirects and body included.
+    /// Time for all of it, redirects and body included; with [`Pace::Idle`] without progress.
     pub timeout: Duration,
+    /// What `timeout` is the time of.
+    pub pace: Pace,
+    /// Whether a token may go unencrypted to another machine, because the user asked for http.
+    pub plain: bool,
     /// Largest accepted body in bytes, after decompression.
     pub max_body: u64,
 }
@@ -107,6 +141,8 @@ impl Request {
             body: None,
             insecure: false,
             timeout: TIMEOUT,
+            pace: Pace::Total,
+            plain: false,
             max_body: MAX_BODY,
         }
     }
@@ -152,6 +188,12 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// All header fields of a name.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let all = self.headers.get_all(name).into_iter();
+        all.filter_map(|value| value.to_str().ok())
+    }
 }
 
 /// Why there is no answer.
@@ -179,6 +221,21 @@ pub enum Error {
     /// An extra certificate authority cannot be read.
     #[error("no certificate found in extra CA file")]
     ExtraRoots,
+}
+
+impl Error {
+    /// Whether the same request may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        let Self::Exchange { fault, .. } = self else {
+            return false;
+        };
+        match fault {
+            Fault::Timeout | Fault::BodyTimeout | Fault::NoAnswer | Fault::Cut => true,
+            Fault::Dial { reason, .. } => !reason.ends_with("connection refused"),
+            Fault::Other(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What failed in an exchange; the sentences are Go's where it has one.
@@ -232,6 +289,15 @@ pub enum Fault {
     /// Redirected from https to http.
     #[error("redirect from https to http is not followed")]
     Downgrade,
+    /// Redirected from a public server into a private network.
+    #[error("redirect to {0}, an address of a private network, is not followed")]
+    Private(String),
+    /// The other side sends or takes next to nothing.
+    #[error("transfer is too slow: less than {MIN_BYTES} bytes in {} seconds", WINDOW.as_secs())]
+    TooSlow,
+    /// What is to be sent cannot be read.
+    #[error("{0}")]
+    Source(String),
     /// A redirect that leads nowhere.
     #[error("failed to parse Location header {0:?}")]
     Location(String),
@@ -240,7 +306,7 @@ pub enum Fault {
     Other(String),
 }
 
-/// The client of one command: connections are not kept, trust stores are loaded once.
+/// The client of one command; trust stores are loaded once.
 pub struct Client {
     extra_roots: Vec<reqwest::Certificate>,
     made: Mutex<HashMap<Kind, Inner>>,
@@ -274,7 +340,32 @@ impl Client {
     /// # Errors
     /// [`Error`]: no usable answer in time and size.
     pub fn send(&self, request: &Request) -> Result<Response, Error> {
-        let deadline = Instant::now().checked_add(request.timeout);
+        self.open(request)?.into_response(request.max_body)
+    }
+
+    /// As [`Client::send`], but the body of the answer is left to be read while it comes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(&self, request: &Request) -> Result<Incoming, Error> {
+        self.follow(request, None)
+    }
+
+    /// As [`Client::send`] with a body that is read while it is sent; the pace is that of
+    /// [`Pace::Idle`].
+    ///
+    /// # Errors
+    /// As there, and [`Fault::Source`].
+    pub fn upload(&self, request: &Request, upload: &Upload<'_>) -> Result<Response, Error> {
+        self.follow(request, Some(upload))?
+            .into_response(request.max_body)
+    }
+
+    fn follow(&self, request: &Request, upload: Option<&Upload<'_>>) -> Result<Incoming, Error> {
+        let deadline = match request.pace {
+            Pace::Total => Instant::now().checked_add(request.timeout),
+            Pace::Idle => None,
+        };
         let mut url = request.url.clone();
         let mut authorization = take_userinfo(&mut url);
         if let Some(given) = &request.authorization {
@@ -282,18 +373,26 @@ impl Client {
         }
         let mut seen = vec![url.clone()];
         loop {
-            let fail = |fault| Error::Exchange {
+            let place = Place {
                 verb: request.method.verb(),
-                url: url.to_string(),
-                fault,
+                url: shown(&url, seen.len() > 1),
             };
-            let left = deadline.map_or(Duration::ZERO, |at| {
+            let fail = |fault| place.fail(fault);
+            let left = deadline.map_or(request.timeout, |at| {
                 at.saturating_duration_since(Instant::now())
             });
-            let answer = self.hop(request, &url, authorization.as_ref(), left)?;
+            if left.is_zero() {
+                return Err(fail(Fault::Timeout));
+            }
+            let answer = self.hop(request, upload, &url, authorization.as_ref(), left, &place)?;
             let Some(location) = redirect(request.method, &answer) else {
-                let mut reader = Limited { answer, deadline };
-                return reader.read(request.max_body).map_err(fail);
+                return Ok(Incoming {
+                    answer,
+                    place,
+                    url,
+                    deadline,
+                    window: (request.pace == Pace::Idle).then(Window::new),
+                });
             };
             let mut next = location
                 .to_str()
@@ -305,9 +404,7 @@ impl Client {
                         String::from_utf8_lossy(location.as_bytes()).into_owned(),
                     ))
                 })?;
-            if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(fail(Fault::Downgrade));
-            }
+            check_hop(&request.url, &url, &next).map_err(fail)?;
             // What a server puts there is no credential of the user.
             let _ = take_userinfo(&mut next);
             next.set_fragment(None);
@@ -328,41 +425,41 @@ impl Client {
     fn hop(
         &self,
         request: &Request,
+        upload: Option<&Upload<'_>>,
         url: &Url,
         authorization: Option<&Authorization>,
         left: Duration,
+        place: &Place,
     ) -> Result<reqwest::blocking::Response, Error> {
         let tls = match url.scheme() {
             "https" => true,
             "http" => false,
             other => return Err(Error::Scheme(other.to_owned())),
         };
-        let fail = |fault| Error::Exchange {
-            verb: request.method.verb(),
-            url: url.to_string(),
-            fault,
-        };
-        if left.is_zero() {
-            return Err(fail(Fault::Timeout));
-        }
         let local = is_loopback(url);
+        let wait = match (request.pace, upload) {
+            (_, Some(_)) => Wait::Watched,
+            (Pace::Idle, None) => Wait::Each(left),
+            (Pace::Total, None) => Wait::Whole,
+        };
         let client = self
             .inner(Kind {
                 tls,
                 insecure: request.insecure,
                 // As Go: no proxy for this machine.
                 direct: local,
+                wait,
             })
-            .map_err(&fail)?;
-        let mut sent = client
-            .request(request.method.into(), url.clone())
-            .timeout(left)
-            .header(CONNECTION, "close");
+            .map_err(|fault| place.fail(fault))?;
+        let mut sent = client.request(request.method.into(), url.clone());
+        if wait == Wait::Whole {
+            sent = sent.timeout(left).header(CONNECTION, "close");
+        }
         for (name, value) in &request.headers {
             sent = sent.header(*name, value);
         }
         if let Some(authorization) = authorization {
-            if authorization.is_bearer() && !tls && !local {
+            if authorization.is_bearer() && !tls && !local && !request.plain {
                 return Err(Error::TokenWithoutTls);
             }
             sent = sent.header(AUTHORIZATION, authorization.header()?);
@@ -370,12 +467,16 @@ impl Client {
         if let Some((content_type, body)) = &request.body {
             sent = sent.header(CONTENT_TYPE, *content_type).body(body.clone());
         }
-        sent.send().map_err(|error| {
+        let sent = match upload {
+            None => sent.send(),
+            Some(upload) => return send_watched(sent, upload, left, url, place),
+        };
+        sent.map_err(|error| {
             if error.is_timeout() {
                 // Waiting for a name server that is silent would hold up the end of the program.
                 std::mem::forget(client);
             }
-            fail(explain(&error, url, Stage::Headers))
+            place.fail(explain(&error, url, Stage::Headers))
         })
     }
 
@@ -408,9 +509,16 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .gzip(true)
+            // The digest of a blob is that of the bytes that are sent.
+            .gzip(kind.wait == Wait::Whole)
             .connect_timeout(TIMEOUT)
-            .pool_max_idle_per_host(0)
+            .pool_max_idle_per_host(if kind.wait == Wait::Whole { 0 } else { KEPT })
+            .pool_idle_timeout(KEPT_FOR)
+            .timeout(match kind.wait {
+                // Each request has its own.
+                Wait::Whole | Wait::Watched => None,
+                Wait::Each(time) => Some(time),
+            })
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .tls_danger_accept_invalid_certs(kind.insecure);
         if no_roots || (kind.direct && !kind.tls) {
@@ -435,11 +543,53 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether an address is written as a number of this machine or of a private network, which means
+/// something else to every client.
+pub fn is_private(url: &Url) -> bool {
+    let v4 = |ip: Ipv4Addr| {
+        ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+    };
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => v4(ip),
+        Some(url::Host::Ipv6(ip)) => match IpAddr::V6(ip).to_canonical() {
+            IpAddr::V4(ip) => v4(ip),
+            IpAddr::V6(ip) => {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_unique_local()
+                    || ip.is_unicast_link_local()
+            }
+        },
+        None => false,
+    }
+}
+
+/// Whether a server may send us from `from` to `to`; `first` is what the user named.
+///
+/// # Errors
+/// [`Fault::Downgrade`], [`Fault::Private`].
+pub fn check_hop(first: &Url, from: &Url, to: &Url) -> Result<(), Fault> {
+    if from.scheme() == "https" && to.scheme() != "https" {
+        return Err(Fault::Downgrade);
+    }
+    if is_private(to) && !is_private(first) && to.origin() != first.origin() {
+        return Err(Fault::Private(to.host_str().unwrap_or_default().to_owned()));
+    }
+    Ok(())
+}
+
 /// Time for one request, as the originals.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest body that is read unless a request says otherwise.
 const MAX_BODY: u64 = 4 << 20;
 const MAX_REDIRECTS: usize = 10;
+/// Connections to one server that wait for the next request, and how long.
+const KEPT: usize = 8;
+const KEPT_FOR: Duration = Duration::from_secs(15);
+/// A large transfer has to bring so many bytes in such a time.
+const MIN_BYTES: u64 = 16 << 10;
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Requests that can share a client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -447,15 +597,39 @@ struct Kind {
     tls: bool,
     insecure: bool,
     direct: bool,
+    wait: Wait,
+}
+
+/// How a request comes to an end in time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Wait {
+    /// One time for all.
+    Whole,
+    /// A time for the head and for each piece of the body.
+    Each(Duration),
+    /// Somebody looks at the progress.
+    Watched,
 }
 
 impl Method {
+    /// The method as HTTP writes it: `GET`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+        }
+    }
+
     fn verb(self) -> &'static str {
         match self {
             Self::Get => "Get",
             Self::Head => "Head",
             Self::Post => "Post",
             Self::Put => "Put",
+            Self::Patch => "Patch",
         }
     }
 }
@@ -467,6 +641,7 @@ impl From<Method> for reqwest::Method {
             Method::Head => Self::HEAD,
             Method::Post => Self::POST,
             Method::Put => Self::PUT,
+            Method::Patch => Self::PATCH,
         }
     }
 }
@@ -502,37 +677,228 @@ fn redirect(method: Method, answer: &reqwest::blocking::Response) -> Option<Head
     followed.then(|| location.clone())
 }
 
-/// An answer that is read up to a size and a time.
-struct Limited {
-    answer: reqwest::blocking::Response,
-    deadline: Option<Instant>,
+/// A body that is read while it is sent.
+pub struct Upload<'a> {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Opens it at its beginning; called again when a redirect asks for it.
+    pub open: &'a dyn Fn() -> io::Result<Box<dyn Read + Send>>,
 }
 
-impl Limited {
-    fn read(&mut self, max: u64) -> Result<Response, Fault> {
-        let url = self.answer.url().clone();
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub struct Incoming {
+    answer: reqwest::blocking::Response,
+    place: Place,
+    url: Url,
+    deadline: Option<Instant>,
+    window: Option<Window>,
+}
+
+impl Incoming {
+    /// Status code.
+    pub fn status(&self) -> u16 {
+        self.answer.status().as_u16()
+    }
+
+    /// A header field, if it is there and is ASCII text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.answer.headers().get(name)?.to_str().ok()
+    }
+
+    /// Who answered in the end, behind all redirects.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Reads the next bytes of the body; 0 at its end.
+    ///
+    /// # Errors
+    /// [`Error::Exchange`]: cut, or too slow.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let count = loop {
+            match self.answer.read(buffer) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let fault = explain(&error, &self.url, Stage::Body);
+                    return Err(self.place.fail(fault));
+                }
+            }
+        };
+        if self.deadline.is_some_and(|at| Instant::now() > at) {
+            return Err(self.place.fail(Fault::BodyTimeout));
+        }
+        if let Some(window) = &mut self.window {
+            window
+                .passed(count)
+                .map_err(|fault| self.place.fail(fault))?;
+        }
+        Ok(count)
+    }
+
+    /// Reads the rest, at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Exchange`].
+    pub fn into_response(mut self, max: u64) -> Result<Response, Error> {
         let mut body = Vec::new();
         let mut chunk = [0; 16 << 10];
         loop {
-            let count = match self.answer.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(explain(&error, &url, Stage::Body)),
-            };
-            if self.deadline.is_some_and(|at| Instant::now() > at) {
-                return Err(Fault::BodyTimeout);
+            let count = self.read(&mut chunk)?;
+            if count == 0 {
+                break;
             }
             body.extend_from_slice(chunk.get(..count).unwrap_or_default());
             if u64::try_from(body.len()).is_ok_and(|len| len > max) {
-                return Err(Fault::TooLarge(max));
+                return Err(self.place.fail(Fault::TooLarge(max)));
             }
         }
         Ok(Response {
-            status: self.answer.status().as_u16(),
+            status: self.status(),
             body,
             headers: std::mem::take(self.answer.headers_mut()),
         })
+    }
+}
+
+/// What an exchange is about, for errors.
+#[derive(Debug)]
+struct Place {
+    verb: &'static str,
+    url: String,
+}
+
+impl Place {
+    fn fail(&self, fault: Fault) -> Error {
+        Error::Exchange {
+            verb: self.verb,
+            url: self.url.clone(),
+            fault,
+        }
+    }
+}
+
+/// An address as it may be told; the query of a redirect is often a credential.
+fn shown(url: &Url, is_redirect: bool) -> String {
+    let mut url = url.clone();
+    if is_redirect && url.query().is_some() {
+        url.set_query(Some("..."));
+    }
+    url.to_string()
+}
+
+/// Sees to it that a transfer moves.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    fn passed(&mut self, count: usize) -> Result<(), Fault> {
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if count > 0 && self.since.elapsed() > WINDOW {
+            if self.bytes < MIN_BYTES {
+                return Err(Fault::TooSlow);
+            }
+            *self = Self::new();
+        }
+        Ok(())
+    }
+}
+
+/// Sends a body on a thread of its own and gives up when nothing moves any more.
+fn send_watched(
+    request: reqwest::blocking::RequestBuilder,
+    upload: &Upload<'_>,
+    idle: Duration,
+    url: &Url,
+    place: &Place,
+) -> Result<reqwest::blocking::Response, Error> {
+    let source = |error: &io::Error| place.fail(Fault::Source(errno_text(error)));
+    let inner = (upload.open)().map_err(|error| source(&error))?;
+    let watch = Arc::new(Watch::default());
+    let body = Watched {
+        inner,
+        watch: Arc::clone(&watch),
+    };
+    let request = request.body(reqwest::blocking::Body::sized(body, upload.len));
+    let (answer, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody waits any more if it was given up.
+        let _ = answer.send(request.send());
+    });
+    let mut moved = (watch.sent.load(Ordering::Relaxed), Instant::now());
+    loop {
+        match answered.recv_timeout(idle.min(LOOK)) {
+            Ok(result) => {
+                return result.map_err(|error| match watch.failed() {
+                    Some(text) => place.fail(Fault::Source(text)),
+                    None => place.fail(explain(&error, url, Stage::Headers)),
+                });
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(place.fail(Fault::NoAnswer));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        let sent = watch.sent.load(Ordering::Relaxed);
+        if sent != moved.0 {
+            moved = (sent, Instant::now());
+        } else if moved.1.elapsed() >= idle {
+            watch.given_up.store(true, Ordering::Relaxed);
+            return Err(place.fail(Fault::Timeout));
+        }
+    }
+}
+
+/// How often the progress of an upload is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What the sender of a body and its watcher tell each other.
+#[derive(Default)]
+struct Watch {
+    sent: AtomicU64,
+    given_up: AtomicBool,
+    failure: Mutex<Option<String>>,
+}
+
+impl Watch {
+    fn failed(&self) -> Option<String> {
+        let failure = self.failure.lock();
+        failure
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
+    }
+}
+
+struct Watched {
+    inner: Box<dyn Read + Send>,
+    watch: Arc<Watch>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.given_up.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let count = self.inner.read(buffer).inspect_err(|error| {
+            let failure = self.watch.failure.lock();
+            *failure.unwrap_or_else(std::sync::PoisonError::into_inner) = Some(errno_text(error));
+        })?;
+        let passed = u64::try_from(count).unwrap_or(u64::MAX);
+        self.watch.sent.fetch_add(passed, Ordering::Relaxed);
+        Ok(count)
     }
 }
 

@@ -7,8 +7,9 @@
 //! Source: sigstore/cosign `pkg/oci/{empty,mutate,static}`; sylabs/oci-tools
 //! `pkg/sif/update.go`; go-containerregistry `pkg/v1`.
 
-use super::json::{Object, to_go};
+use super::json::Object;
 use crate::digest::{Digest, HashAlgorithm};
+use crate::gojson;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -223,7 +224,7 @@ fn config_of(old: Option<&[u8]>, layers: &[Box<RawValue>]) -> Result<Vec<u8>, Er
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::from_slice(&to_go(value)?)
+    serde_json::from_slice(&gojson::to_vec(value)?)
 }
 
 /// A descriptor with the members that are written here, in Go's order.

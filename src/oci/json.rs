@@ -3,12 +3,12 @@
 //! Manifests and indices are named by the digest of their bytes, and other
 //! programs put members in them that nobody here knows.
 
+use crate::gojson;
 use serde::de::{self, Deserializer, MapAccess};
 use serde::{Deserialize, Serialize};
-use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 use std::collections::HashSet;
-use std::{fmt, io};
+use std::fmt;
 
 /// A JSON object: its members in their order, the values as they were written.
 pub(super) struct Object(Vec<(String, Box<RawValue>)>);
@@ -45,7 +45,7 @@ impl Object {
         name: &str,
         value: &impl Serialize,
     ) -> Result<(), serde_json::Error> {
-        let value: Box<RawValue> = serde_json::from_slice(&to_go(value)?)?;
+        let value: Box<RawValue> = serde_json::from_slice(&gojson::to_vec(value)?)?;
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
             None => self.0.push((name.to_owned(), value)),
@@ -55,7 +55,7 @@ impl Object {
 
     /// Compact JSON of the members; values keep their own white space.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
-        to_go(self)
+        gojson::to_vec(self)
     }
 }
 
@@ -89,46 +89,6 @@ impl<'de> Deserialize<'de> for Object {
             }
         }
         deserializer.deserialize_map(Members)
-    }
-}
-
-/// Compact JSON as Go writes it: `<`, `>`, `&` and two line ends of Unicode
-/// are escaped in strings.
-///
-/// # Errors
-/// A map whose keys are no strings.
-///
-/// Source: Go `encoding/json`, `Marshal`.
-pub fn to_go(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut out,
-        GoFormatter,
-    ))?;
-    Ok(out)
-}
-
-struct GoFormatter;
-
-impl Formatter for GoFormatter {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        for part in fragment.split_inclusive(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            let (plain, escape) = match part.char_indices().next_back() {
-                Some((at, '<')) => (at, "\\u003c"),
-                Some((at, '>')) => (at, "\\u003e"),
-                Some((at, '&')) => (at, "\\u0026"),
-                Some((at, '\u{2028}')) => (at, "\\u2028"),
-                Some((at, '\u{2029}')) => (at, "\\u2029"),
-                _ => (part.len(), ""),
-            };
-            writer.write_all(part.get(..plain).unwrap_or_default().as_bytes())?;
-            writer.write_all(escape.as_bytes())?;
-        }
-        Ok(())
     }
 }
 
@@ -171,7 +131,8 @@ mod tests {
     fn escapes_as_go_does() {
         // Printed by Go 1.26 for the same string.
         assert_eq!(
-            String::from_utf8(to_go(&"a<b>&\u{2028}é\u{2029}\"\\\n\u{7f}\u{1}").unwrap()).unwrap(),
+            String::from_utf8(gojson::to_vec(&"a<b>&\u{2028}é\u{2029}\"\\\n\u{7f}\u{1}").unwrap())
+                .unwrap(),
             "\"a\\u003cb\\u003e\\u0026\\u2028é\\u2029\\\"\\\\\\n\u{7f}\\u0001\""
         );
     }

@@ -96,6 +96,16 @@ impl Platform {
         whole.then_some(this)
     }
 
+    /// The platform that an image config names.
+    pub fn of_config(json: &[u8]) -> Option<Self> {
+        let object = Object::parse(json).ok()?;
+        Some(Self {
+            os: object.text("os")?,
+            architecture: object.text("architecture")?,
+            variant: object.text("variant").unwrap_or_default(),
+        })
+    }
+
     /// Whether an image for `self` is one that `wanted` asks for; a wish
     /// without variant takes every variant.
     pub fn satisfies(&self, wanted: &Self) -> bool {

@@ -4,8 +4,10 @@
 //! spec/oci-sif-cosign.md 3.2, 4.2.
 
 use crate::digest::Digest;
+use crate::gojson;
 use serde::de::{self, Deserializer, MapAccess};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -26,7 +28,7 @@ pub struct SimpleSigning {
     /// `critical.type`.
     pub kind: String,
     /// `optional`; `None` for `null` and for a missing member.
-    pub optional: Option<BTreeMap<String, serde_json::Value>>,
+    pub optional: Option<BTreeMap<String, Value>>,
     /// What programs read differently, or only tolerate: names that stand
     /// twice, names in other letters. Empty for payloads of real signers.
     pub oddities: Vec<String>,
@@ -45,11 +47,7 @@ pub enum Error {
 
 impl SimpleSigning {
     /// Makes the payload of a new signature.
-    pub fn new(
-        image: &Digest,
-        reference: &str,
-        optional: BTreeMap<String, serde_json::Value>,
-    ) -> Self {
+    pub fn new(image: &Digest, reference: &str, optional: BTreeMap<String, Value>) -> Self {
         Self {
             reference: reference.to_owned(),
             digest: image.to_string(),
@@ -92,9 +90,25 @@ impl SimpleSigning {
         })
     }
 
-    /// The payload as compact JSON with the members in the originals' order;
-    /// numbers outside the integers as Go's `float64`.
+    /// The payload with its members in the originals' order, to be written;
+    /// numbers are what Go makes of them, `float64`.
     pub fn to_value(&self) -> impl Serialize + use<> {
+        let mut written = self.written();
+        for value in written.optional.iter_mut().flat_map(BTreeMap::values_mut) {
+            as_floats(value);
+        }
+        written
+    }
+
+    /// The bytes of a new payload: integers stay integers.
+    ///
+    /// # Errors
+    /// None in practice; those of the JSON library.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        Ok(gojson::to_vec(&self.written())?)
+    }
+
+    fn written(&self) -> Written {
         Written {
             critical: Critical {
                 identity: Identity {
@@ -110,10 +124,24 @@ impl SimpleSigning {
     }
 }
 
+/// The depth is that of a parsed document, which the parser bounds.
+fn as_floats(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().and_then(serde_json::Number::from_f64) {
+                *value = Value::Number(float);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(as_floats),
+        Value::Object(members) => members.values_mut().for_each(as_floats),
+        _ => {}
+    }
+}
+
 #[derive(Serialize)]
 struct Written {
     critical: Critical,
-    optional: Option<BTreeMap<String, serde_json::Value>>,
+    optional: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -224,7 +252,7 @@ impl<'de> Deserialize<'de> for Members {
 
 /// Free members; of two of one name the last one counts.
 struct Optional {
-    members: BTreeMap<String, serde_json::Value>,
+    members: BTreeMap<String, Value>,
     twice: Vec<String>,
 }
 
@@ -256,7 +284,11 @@ mod tests {
         assert_eq!(payload.digest, "sha256:1d47");
         assert_eq!(payload.kind, SIGNATURE_TYPE);
         assert_eq!(payload.oddities, [""; 0]);
-        assert_eq!(serde_json::to_string(&payload.to_value()).unwrap(), REAL);
+        assert_eq!(payload.to_bytes().unwrap(), REAL.as_bytes());
+        assert_eq!(
+            gojson::to_vec(&payload.to_value()).unwrap(),
+            REAL.as_bytes()
+        );
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! somebody if one of the signatures that were checked for it holds and is by a key of theirs; a
 //! signature that covers only a part of a group does not hold for the group.
 
+use crate::digest::Digest;
 use crate::key::pgp::Fingerprint;
-use crate::report::{Failure, KeySigner, Origin, Report, Signer, Standing, Subject, Unmet};
+use crate::report::{
+    CosignReport, Failure, KeySigner, Origin, Report, Signer, Standing, Subject, Unmet,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -223,6 +226,29 @@ pub fn enforce(report: &mut Report, demands: &Demands) {
         report.refuse(Failure::Policy(unmet));
     }
     report.standing = Some(standing);
+}
+
+/// Judges who made the cosign signatures of an image; nothing if nothing is demanded.
+///
+/// All that is demanded has to be met by signatures for one digest: somebody who signed an index
+/// and somebody who signed one image of it have not signed the same.
+pub fn cosign(report: &CosignReport, demands: &Demands) -> Option<Standing> {
+    if demands.is_empty() {
+        return None;
+    }
+    let of = |digest: &Digest| {
+        let valid = report.valid().filter(|s| s.subject == *digest);
+        let signers: Vec<_> = valid
+            .filter_map(|s| s.signer.clone())
+            .map(|signer| Signer::Keys(vec![signer]))
+            .collect();
+        demands.judge(Subject::Image, &signers)
+    };
+    let met = report
+        .valid()
+        .map(|signature| of(&signature.subject))
+        .find(|standing| standing.unmet.is_empty());
+    Some(met.unwrap_or_else(|| of(&report.image)))
 }
 
 /// One key behind a signature.

@@ -148,7 +148,7 @@ struct Full<'a> {
 }
 
 #[derive(Serialize)]
-struct FullPolicy {
+pub(super) struct FullPolicy {
     verdict: &'static str,
     subjects: Vec<FullStanding>,
 }
@@ -156,22 +156,23 @@ struct FullPolicy {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FullStanding {
-    group: u32,
+    group: Option<u32>,
     only_object: Option<u32>,
     signers: Vec<FullSigner>,
     distinct: usize,
     unmet: Vec<String>,
 }
 
-fn full_policy(standing: &[Standing]) -> FullPolicy {
+pub(super) fn full_policy(standing: &[Standing]) -> FullPolicy {
     let is_met = standing.iter().all(|entry| entry.unmet.is_empty());
     let subject = |entry: &Standing| {
         let (group, only_object) = match entry.subject {
-            Subject::Group(group) => (group, None),
-            Subject::Object(group, id) => (group, Some(id)),
+            Subject::Group(group) => (Some(group.get()), None),
+            Subject::Object(group, id) => (Some(group.get()), Some(id)),
+            Subject::Image => (None, None),
         };
         FullStanding {
-            group: group.get(),
+            group,
             only_object,
             signers: entry.signers.iter().map(full_signer).collect(),
             distinct: entry.distinct,

@@ -145,21 +145,22 @@ pub fn standing(standing: &[Standing]) -> String {
     );
     for entry in standing {
         let (group, object) = match entry.subject {
-            Subject::Group(group) => (group, "ALL".to_owned()),
-            Subject::Object(group, id) => (group, id.to_string()),
+            Subject::Group(group) => (group.to_string(), "ALL".to_owned()),
+            Subject::Object(group, id) => (group.to_string(), id.to_string()),
+            Subject::Image => ("NONE".to_owned(), "ALL".to_owned()),
         };
         let names = entry.signers.iter().flat_map(signer_names);
         let names: Vec<String> = names.collect();
         let nobody = names.is_empty().then(|| "NONE".to_owned());
         for name in names.into_iter().chain(nobody) {
-            let group = group.to_string();
             let _ = writeln!(out, "{group:<8}|{object:<8}|{}", one_line(&name));
         }
     }
     out
 }
 
-fn signer_names(signer: &Signer) -> Vec<String> {
+/// What people call the keys of a signer.
+pub fn signer_names(signer: &Signer) -> Vec<String> {
     match signer {
         Signer::Pgp(pgp) => vec![format!("PGP {}", pgp.fingerprint)],
         Signer::Keys(keys) => keys

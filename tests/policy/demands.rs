@@ -271,3 +271,60 @@ fn a_key_of_a_key_server_counts_only_if_it_was_named() {
     with(&["--ignore-unknown", "--require", ONE]).expect(0);
     assert_eq!(server.seen().len(), 1);
 }
+
+#[test]
+fn cosign_signers_are_demanded_too() {
+    let home = Home::new();
+    let two = "@cosign/sif/two-keys.oci.sif";
+    let [p256, rsa, p384] = ["p256", "rsa2048", "p384"].map(|k| format!("@cosign/keys/{k}.pub"));
+    let cosign = |args: &[&str]| verify(&home, &[&["--cosign"], args].concat());
+    cosign(&["--key", &p256, two]).expect(0);
+    cosign(&["--require", &p256, "--require", &rsa, two])
+        .expect(0)
+        .says("INFO:    Signer that counts: RSA-2048 SHA256:");
+    cosign(&["--key", &p256, "--require", &p384, two])
+        .expect(255)
+        .says("FATAL:   policy: the image is not signed by '");
+    cosign(&["--key", &p256, "--key", &rsa, "--require-any", "2", two]).expect(0);
+    cosign(&["--key", &p256, "--require-any", "2", two])
+        .expect(255)
+        .says("policy: the image has 1 of 2 accepted signers");
+    // Three signatures by one key are one signer.
+    let three = "@cosign/sif/one-3sig.oci.sif";
+    cosign(&["--key", &p256, "--require-any", "1", three]).expect(0);
+    cosign(&["--key", &p256, "--require-any", "2", three]).expect(255);
+    let args = [
+        "--format",
+        "json",
+        "--key",
+        &p256,
+        "--require-any",
+        "2",
+        two,
+    ];
+    let report = json(cosign(&args).expect(255));
+    assert_eq!(report["verdict"], "refused");
+    assert_eq!(report["policy"]["verdict"], "notMet");
+    assert_eq!(report["policy"]["subjects"][0]["distinct"], 1);
+    for (args, told) in [
+        (
+            ["--require", ONE],
+            "OpenPGP key or a certificate not supported",
+        ),
+        (
+            ["--require", "@x509/leaf.pem"],
+            "OpenPGP key or a certificate not supported",
+        ),
+        (
+            ["--ignore-unknown", "--key=x"],
+            "--ignore-unknown not supported",
+        ),
+        (["--pgp", "--key=x"], "--pgp not supported"),
+        (
+            ["--at=2030-01-01T00:00:00Z", "--key=x"],
+            "--at not supported",
+        ),
+    ] {
+        cosign(&[&args[..], &[two]].concat()).expect(255).says(told);
+    }
+}

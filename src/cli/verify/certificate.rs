@@ -44,6 +44,15 @@ pub(super) struct Certificates {
 }
 
 impl CertificateArgs {
+    /// Whether a flag is about certificates.
+    pub(super) fn is_given(&self) -> bool {
+        !self.certificate.is_empty()
+            || self.certificate_intermediates.is_some()
+            || self.certificate_roots.is_some()
+            || self.ocsp_verify.is_some()
+            || !self.crl.is_empty()
+    }
+
     /// Reads the files; nothing if no certificate is named, by a flag or, if that may name key
     /// material, by the environment. Those of `required` come last.
     ///

@@ -103,6 +103,11 @@ impl Wanted {
         files.collect()
     }
 
+    /// `--ignore-unknown`.
+    pub(super) fn ignores_unknown(&self) -> bool {
+        self.ignore_unknown
+    }
+
     /// Whether a signer is in a keyring.
     pub(super) fn names_pgp(&self) -> bool {
         let mut signers = self.signers.iter();

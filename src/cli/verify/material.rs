@@ -24,7 +24,7 @@ pub(super) struct KeyArgs {
     pub(super) key: Vec<PathBuf>,
     /// with --key or --certificate: judge OpenPGP signatures as well, by the keyrings
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
-    pgp: Option<bool>,
+    pub(super) pgp: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,

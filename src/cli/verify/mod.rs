@@ -1,6 +1,7 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
+mod cosign;
 mod demands;
 mod material;
 mod output;
@@ -10,6 +11,7 @@ mod strict;
 pub(super) use self::material::{load_keyrings, load_public_key};
 
 use self::certificate::CertificateArgs;
+use self::cosign::CosignArgs;
 use self::demands::DemandArgs;
 use self::material::KeyArgs;
 use self::output::{Format, Output, about, hint};
@@ -19,6 +21,7 @@ use super::sign::tell_deprecated;
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
 use crate::key::x509::{self, Moment};
+use crate::oci::ocisif::is_oci_sif;
 use crate::policy::Demands;
 use crate::scope::{Legacy, Selection};
 use crate::ui::{Ui, one_line};
@@ -42,6 +45,7 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
                   $ sigsif verify --strict --local image.sif\n  \
+                  $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -62,6 +66,8 @@ pub(super) struct Args {
     key: KeyArgs,
     #[command(flatten)]
     certificate: CertificateArgs,
+    #[command(flatten)]
+    cosign: CosignArgs,
     #[command(flatten)]
     demands: DemandArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
@@ -111,6 +117,33 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    let demanded = args.demands.load()?;
+    if args.cosign.is_wanted()? {
+        let mut keys: Vec<PathBuf> = args.key.key.clone();
+        if keys.is_empty() && demanded.keys().next().is_none() {
+            keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
+        }
+        let others = cosign::Others {
+            certificate: args.certificate.is_given(),
+            local: args.local == Some(true),
+            url: args.url.is_some(),
+            selection: args.all == Some(true)
+                || [args.group_id, args.groupid, args.sif_id, args.id]
+                    .iter()
+                    .any(Option::is_some),
+            legacy: args.legacy_insecure == Some(true),
+            pgp: args.key.pgp == Some(true),
+            at: args.at.is_some(),
+        };
+        let wanted = cosign::Wanted {
+            path: &path,
+            keys: &keys,
+            as_json: format == Format::Json,
+            strict,
+            demands: &demanded,
+        };
+        return args.cosign.run(ui, &wanted, &others);
+    }
     tell_deprecated(args.groupid, "groupid", "use '--group-id'");
     tell_deprecated(args.id, "id", "use '--sif-id'");
     let now = u64::try_from(super::wall_clock()).unwrap_or_default();
@@ -118,13 +151,11 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         at: args.at.unwrap_or(now),
         now,
     };
-    let wanted = args.demands.load()?;
-    let by_environment = args.key.key.is_empty() && wanted.keys().next().is_none();
-    let required = wanted.certificates().len();
-    let certificates = args
-        .certificate
-        .load(ui, by_environment, wanted.certificates())?;
-    let mut material = args.key.load(ui, certificates.is_some(), &wanted)?;
+    let by_environment = args.key.key.is_empty() && demanded.keys().next().is_none();
+    let required = demanded.certificates();
+    let last = required.len();
+    let certificates = args.certificate.load(ui, by_environment, required)?;
+    let mut material = args.key.load(ui, certificates.is_some(), &demanded)?;
     let mut request = Request {
         selection: Selection {
             groups: args.groupid.or(args.group_id).into_iter().collect(),
@@ -160,10 +191,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     };
     let outcome = match certified {
         Ok(keys) => {
-            let first = keys.len().saturating_sub(required);
-            request.demands = wanted.demands(keys.iter().skip(first));
+            let first = keys.len().saturating_sub(last);
+            request.demands = demanded.demands(keys.iter().skip(first));
             material.keys.extend(keys);
-            judge(&output, material, &request, remote, strict)?
+            judge(ui, &output, material, &request, remote, strict)?
         }
         Err(refused) => Err(refused),
     };
@@ -194,6 +225,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
 
 /// The outer error is about key servers and ends the command at once.
 fn judge(
+    ui: &Ui,
     output: &Output<'_>,
     mut material: KeyMaterial,
     request: &Request,
@@ -201,6 +233,9 @@ fn judge(
     strict: bool,
 ) -> Result<Result<Judged, Cause>, Error> {
     let judged = super::with_image(output.path, Access::Read, |_, image| {
+        if is_oci_sif(image) {
+            ui.info("Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.");
+        }
         if let Some(remote) = remote {
             // Without a usable configuration nobody can be asked; the rest of
             // the answer is still wanted as data.

@@ -1,0 +1,395 @@
+//! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
+
+use super::super::{Cause, Error, go, usage};
+use super::demands;
+use crate::disk::errno_text;
+use crate::disk::files::{self, MAX_KEY_FILE};
+use crate::disk::sif_file::{self, Access};
+use crate::key::pem::PublicKey;
+use crate::oci::manifest::{Platform, parse_digest};
+use crate::oci::ocisif::{self, OciSif, is_oci_sif};
+use crate::policy;
+use crate::report::CosignReport;
+use crate::sif::types::DataType;
+use crate::sif::{self, Image};
+use crate::ui::text::signer_names;
+use crate::ui::{Ui, cosign as render, one_line};
+use crate::verify::cosign::{self, Choice, Request};
+use std::path::{Path, PathBuf};
+
+const NO_KEY: &str = "failed to load key material: ";
+
+#[derive(clap::Args)]
+pub(super) struct CosignArgs {
+    /// verify sigstore/cosign signatures of an OCI-SIF, with --key
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    cosign: Option<bool>,
+    /// with --cosign: an annotation that signatures must have; may be given again
+    #[arg(long, value_name = "name=value", value_parser = annotation, allow_hyphen_values = true)]
+    annotation: Vec<(String, String)>,
+    /// with --cosign: the reference that signatures must name
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    reference: Option<String>,
+    /// with --cosign: the platform whose image is meant, of an index
+    #[arg(long, value_name = "os/arch[/variant]", value_parser = platform, allow_hyphen_values = true)]
+    platform: Option<Platform>,
+    /// with --cosign: the digest of the image that is meant
+    #[arg(long, value_name = "sha256:hex", value_parser = digest, allow_hyphen_values = true)]
+    digest: Option<crate::digest::Digest>,
+}
+
+/// The flags of the command that have no meaning beside --cosign.
+pub(super) struct Others {
+    /// A flag about certificates.
+    pub(super) certificate: bool,
+    /// `--local`.
+    pub(super) local: bool,
+    /// `--url`.
+    pub(super) url: bool,
+    /// An object or a group, or `--all`.
+    pub(super) selection: bool,
+    /// `--legacy-insecure`.
+    pub(super) legacy: bool,
+    /// `--pgp`.
+    pub(super) pgp: bool,
+    /// `--at`.
+    pub(super) at: bool,
+}
+
+/// What the command line asks for.
+pub(super) struct Wanted<'a> {
+    /// The OCI-SIF.
+    pub(super) path: &'a Path,
+    /// Files of public keys.
+    pub(super) keys: &'a [PathBuf],
+    /// `--format json`.
+    pub(super) as_json: bool,
+    /// `--strict`.
+    pub(super) strict: bool,
+    /// Signers that are demanded.
+    pub(super) demands: &'a demands::Wanted,
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be name=value".to_owned()),
+    }
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text)
+        .ok_or_else(|| "must be os/architecture or os/architecture/variant".to_owned())
+}
+
+fn digest(text: &str) -> Result<crate::digest::Digest, String> {
+    parse_digest(text).map_err(|error| error.to_string())
+}
+
+impl CosignArgs {
+    /// Whether cosign signatures are meant.
+    ///
+    /// # Errors
+    /// A flag that only makes sense with `--cosign` stands alone.
+    pub(super) fn is_wanted(&self) -> Result<bool, Error> {
+        let wanted = self.cosign.unwrap_or(false);
+        let alone = [
+            ("--annotation", !self.annotation.is_empty()),
+            ("--reference", self.reference.is_some()),
+            ("--platform", self.platform.is_some()),
+            ("--digest", self.digest.is_some()),
+        ];
+        match alone.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if !wanted => Err(usage::bad_flags(
+                &["verify"],
+                &format!("{flag} needs --cosign"),
+            )),
+            _ => Ok(wanted),
+        }
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The image is refused, or cannot be judged.
+    pub(super) fn run(self, ui: &Ui, wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
+        require_sense(wanted, others)?;
+        let required = wanted.demands.keys();
+        let files = wanted.keys.iter().chain(required.map(|(path, _)| path));
+        let names: Vec<_> = files.map(|key| key.display().to_string()).collect();
+        ui.info(format_args!(
+            "Verifying image with sigstore/cosign signature, using key material from '{}'",
+            names.join("', '")
+        ));
+        let mut keys: Vec<_> = wanted
+            .keys
+            .iter()
+            .map(|path| public_key(path))
+            .collect::<Result<_, _>>()?;
+        keys.extend(
+            wanted
+                .demands
+                .keys()
+                .map(|(_, trusted)| trusted.key.clone()),
+        );
+        let demands = wanted.demands.demands([]);
+        let request = Request {
+            keys: &keys,
+            annotations: &self.annotation,
+            reference: self.reference.as_deref(),
+            strict: wanted.strict,
+        };
+        let choice = Choice {
+            digest: self.digest.clone(),
+            platform: self.platform.clone(),
+            host: host(),
+        };
+        let judged = look(wanted.path, |image| {
+            judge(ui, image, wanted, &choice, &request)
+        });
+        let path = wanted.path.to_string_lossy();
+        let (report, refusal) = match judged {
+            Ok(judged) => judged,
+            Err(cause) => {
+                if wanted.as_json {
+                    print(render::json(&path, Err(&cause.text), None, None))?;
+                }
+                return Err(cause.fatal(""));
+            }
+        };
+        tell(ui, &report);
+        let refusal = refusal
+            .or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
+        let standing = policy::cosign(&report, &demands);
+        for signer in standing.iter().flat_map(|s| &s.signers) {
+            for name in signer_names(signer) {
+                ui.info(format_args!("Signer that counts: {}", one_line(&name)));
+            }
+        }
+        let unmet = standing.as_ref().and_then(|s| s.unmet.first());
+        let refusal = refusal.or_else(|| unmet.map(|unmet| format!("policy: {unmet}")));
+        if wanted.as_json {
+            print(render::json(
+                &path,
+                Ok(&report),
+                refusal.as_deref(),
+                standing.as_ref(),
+            ))?;
+        }
+        match refusal {
+            Some(reason) => Err(Error::Fatal {
+                text: one_line(&reason),
+                detail: hint(&report),
+            }),
+            None if wanted.as_json => Ok(()),
+            None => print(render::payloads(&report)),
+        }
+    }
+}
+
+/// The verdict counts even if nobody reads the report.
+fn print(text: String) -> Result<(), Error> {
+    match super::super::print(text) {
+        Err(Error::Quiet(_)) => Ok(()),
+        other => other,
+    }
+}
+
+fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
+    let refuse = |text: &str| Err(Error::fatal(text));
+    if wanted.demands.names_pgp() || !wanted.demands.certificates().is_empty() {
+        refuse(
+            "--require of an OpenPGP key or a certificate not supported: cosign signatures are made with PEM keys",
+        )
+    } else if wanted.demands.ignores_unknown() {
+        refuse(
+            "--ignore-unknown not supported: --cosign verification ignores other signatures anyway",
+        )
+    } else if others.pgp {
+        refuse("--pgp not supported: --cosign verification uses a public --key")
+    } else if others.at {
+        refuse("--at not supported: the keys of --cosign verification have no validity")
+    } else if wanted.keys.is_empty() && wanted.demands.keys().next().is_none() {
+        refuse("--cosign verification requires a public --key to be specified")
+    } else if others.certificate {
+        refuse("certificate not supported: --cosign verification uses a public --key")
+    } else if others.local {
+        refuse("--local not supported: --cosign verification uses a public --key")
+    } else if others.url {
+        refuse("key server not supported: --cosign verification uses a public --key")
+    } else if others.selection {
+        refuse(
+            "--cosign signatures apply to an OCI image, specifying SIF descriptors / groups is not supported",
+        )
+    } else if others.legacy {
+        refuse("--legacy-insecure not supported: not applicable to --cosign verification")
+    } else {
+        Ok(())
+    }
+}
+
+/// A public key file, in the words of the originals.
+pub(super) fn public_key(path: &Path) -> Result<PublicKey, Error> {
+    let fail = |text: String| Error::fatal(format!("{NO_KEY}{text}"));
+    let pem = files::read(path, MAX_KEY_FILE)
+        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))
+}
+
+/// Opens the image, in the words of the originals.
+fn look<T>(path: &Path, work: impl FnOnce(&Image<'_>) -> Result<T, Cause>) -> Result<T, Cause> {
+    let shown = path.display();
+    let checked =
+        super::super::with_image(path, Access::Read, |_, image| match is_oci_sif(image) {
+            true => work(image),
+            false => Err(not_oci_sif(path)),
+        });
+    match checked {
+        Ok(outcome) => outcome,
+        Err(cause) => Err(match sif_file::SifFile::open(path, Access::Read) {
+            Err(sif_file::Error::Directory(_)) => not_oci_sif(path),
+            Err(sif_file::Error::Open { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                Cause::plain(format!(
+                    "while checking OCI-SIF: could not open image {shown}: failed to retrieve \
+                     path for {shown}: lstat {}: no such file or directory",
+                    whole.display()
+                ))
+            }
+            Ok(file)
+                if matches!(
+                    file.image(),
+                    Err(sif::Error::Magic | sif::Error::HeaderCut { .. })
+                ) =>
+            {
+                Cause::plain(format!(
+                    "while checking OCI-SIF: could not open image {shown}: image format not recognized"
+                ))
+            }
+            _ => Cause {
+                text: format!(
+                    "while checking OCI-SIF: could not open image {shown}: {}",
+                    cause.text
+                ),
+                detail: cause.detail,
+            },
+        }),
+    }
+}
+
+fn not_oci_sif(path: &Path) -> Cause {
+    Cause {
+        text: format!("not an OCI-SIF: \"{}\"", path.display()),
+        detail: Some(
+            "The file has no (single) OCI root index; 'sigsif sif check' tells whether one was lost"
+                .to_owned(),
+        ),
+    }
+}
+
+type Judged = (CosignReport, Option<String>);
+
+fn judge(
+    ui: &Ui,
+    image: &Image<'_>,
+    wanted: &Wanted<'_>,
+    choice: &Choice,
+    request: &Request<'_>,
+) -> Result<Judged, Cause> {
+    image.require_sound()?;
+    let fetch = |error: ocisif::Error| match error {
+        ocisif::Error::Extra { fault, .. } => {
+            Cause::plain(format!("failed to fetch digest: {fault}"))
+        }
+        other => Cause::plain(format!("while fetching image from OCI-SIF: {other}")),
+    };
+    let blobs = image
+        .objects()
+        .iter()
+        .filter(|o| o.data_type() == DataType::OciBlob);
+    ui.info(format_args!(
+        "Verifying digests for {} OCI Blobs",
+        blobs.count()
+    ));
+    let oci = OciSif::new(image).map_err(fetch)?;
+    let checked = cosign::check(&oci, super::super::threads()).map_err(Cause::plain)?;
+    let report = checked.judge(choice, request).map_err(Cause::plain)?;
+    let refusal = match wanted.strict {
+        true => checked.uncovered(&report),
+        false => None,
+    };
+    image.still_there()?;
+    Ok((report, refusal))
+}
+
+/// The lines of the originals, and what they leave out.
+fn tell(ui: &Ui, report: &CosignReport) {
+    ui.info(format_args!("Image digest: {}", report.image));
+    ui.info(format_args!(
+        "Image has {} associated signatures",
+        report.signatures.len()
+    ));
+    for (at, signature) in report.signatures.iter().enumerate() {
+        if let Some(reason) = signature.reason() {
+            ui.verbose(format_args!("signature {at} {}", one_line(&reason)));
+        }
+    }
+    for problem in &report.problems {
+        ui.warning(one_line(problem));
+    }
+    ui.info(format_args!(
+        "Image has {} signatures that are valid with provided key material",
+        report.valid().count()
+    ));
+    let other = report
+        .valid()
+        .find(|signature| signature.subject != report.image);
+    if let Some(signature) = other {
+        ui.info(format_args!(
+            "The signatures are for {} of the index, not for the index and its other images",
+            signature.subject
+        ));
+    }
+}
+
+/// What to do about a refusal.
+fn hint(report: &CosignReport) -> Option<String> {
+    if report.is_verified() {
+        return None;
+    }
+    if report.signatures.is_empty() {
+        return Some("The image is not signed in the way of cosign".to_owned());
+    }
+    let mut reasons = report
+        .signatures
+        .iter()
+        .filter_map(|signature| signature.reason());
+    let reason = one_line(&reasons.next()?);
+    Some(match report.signatures.len() {
+        1 => format!("The signature is {reason}"),
+        count => format!("The first of {count} signatures is {reason}; --verbose tells about each"),
+    })
+}
+
+/// The platform of this machine, in Go's names.
+pub(in crate::cli) fn host() -> Platform {
+    Platform {
+        os: match std::env::consts::OS {
+            "macos" => "darwin",
+            os => os,
+        }
+        .to_owned(),
+        architecture: match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "x86" => "386",
+            "aarch64" => "arm64",
+            "powerpc64" => "ppc64",
+            "loongarch64" => "loong64",
+            other => other,
+        }
+        .to_owned(),
+        variant: String::new(),
+    }
+}

@@ -1,0 +1,196 @@
+//! WHERE: file system layers of OCI images, as tar and as squashfs.
+//!
+//! A layer is looked at twice: [`tree`] reads its headers and decides what the image has in the
+//! end, then [`convert`] takes the data of those files. Only names and attributes are kept in
+//! memory, and nothing is ever written to a path that a layer names.
+//!
+//! Source: OCI image specification, "Image Layer Filesystem Changeset"; spec/oci-sif-cosign.md 5.4.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod convert;
+pub mod squashfs;
+pub mod tar;
+pub mod tree;
+
+use std::io::{self, Read};
+
+/// What a layer may need at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries, of all layers together.
+    pub entries: usize,
+    /// Bytes of names, link targets and attributes.
+    pub text: usize,
+    /// A layer may always expand to so many bytes.
+    pub free: u64,
+    /// Beyond that only to so many times its size.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 1 << 20,
+            text: 128 << 20,
+            free: 1 << 30,
+            ratio: 200,
+        }
+    }
+}
+
+/// Why a layer cannot be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read, or the result cannot be written.
+    #[error("{}", io_text(.0))]
+    Io(#[from] io::Error),
+    /// It is no tar archive.
+    #[error("malformed tar archive at byte {at}: {fault}")]
+    Tar {
+        /// Position in the archive.
+        at: u64,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// An entry that an image must not have.
+    #[error("tar entry {path:?}: {fault}")]
+    Entry {
+        /// Its name.
+        path: String,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// More than the limits allow.
+    #[error("layer has more than {0} entries")]
+    TooManyEntries(usize),
+    /// More than the limits allow.
+    #[error("layer has more than {0} bytes of names and attributes")]
+    TooMuchText(usize),
+    /// A small file that becomes a huge one.
+    #[error("layer of {compressed} bytes expands to more than {limit} bytes")]
+    Bomb {
+        /// Its length.
+        compressed: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The result would be beyond what squashfs can express.
+    #[error("squashfs: {0}")]
+    Squashfs(&'static str),
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// `..`
+    #[error("path leads out of the image")]
+    Outside,
+    /// Begins with a slash.
+    #[error("path is absolute")]
+    Absolute,
+    /// A zero byte, or longer than Linux allows.
+    #[error("path is no path of Linux")]
+    Path,
+    /// `link/file`, where `link` is a symbolic link.
+    #[error("path leads through the symbolic link {0:?}")]
+    ThroughLink(String),
+    /// `file/name`.
+    #[error("path leads through {0:?}, which is no directory")]
+    ThroughFile(String),
+    /// A hard link to what is not there.
+    #[error("hard link to {0:?}, which is not in the image")]
+    NoTarget(String),
+    /// A hard link to a directory.
+    #[error("hard link to the directory {0:?}")]
+    DirectoryTarget(String),
+    /// A device that every container must not have.
+    #[error("{kind} device {major}:{minor} is not taken into an image")]
+    Device {
+        /// `block` or `character`.
+        kind: &'static str,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// An extension of tar that nobody uses in layers.
+    #[error("entry type {0:?} is not supported")]
+    Kind(char),
+    /// A number outside its range.
+    #[error("{0} is out of range")]
+    Number(&'static str),
+}
+
+fn io_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    match error.raw_os_error() {
+        Some(_) => text.to_lowercase(),
+        None => text.to_owned(),
+    }
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// Expands a layer and stops where it becomes too large.
+pub fn expand<'a>(
+    layer: impl Read + 'a,
+    compression: Compression,
+    compressed: u64,
+    limits: &Limits,
+) -> Box<dyn Read + 'a> {
+    let inner: Box<dyn Read + 'a> = match compression {
+        Compression::None => Box::new(layer),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(
+            io::BufReader::with_capacity(64 << 10, layer),
+        )),
+    };
+    let limit = match compression {
+        Compression::None => u64::MAX,
+        Compression::Gzip => limits.free.max(compressed.saturating_mul(limits.ratio)),
+    };
+    Box::new(Bounded {
+        inner,
+        passed: 0,
+        compressed,
+        limit,
+    })
+}
+
+/// Ends with an error where a layer becomes too large.
+struct Bounded<R> {
+    inner: R,
+    passed: u64,
+    compressed: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.passed = self
+            .passed
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if self.passed > self.limit {
+            return Err(io::Error::other(Error::Bomb {
+                compressed: self.compressed,
+                limit: self.limit,
+            }));
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,490 @@
+//! Requests to one repository: who may do what, and what to do when it fails.
+
+use super::challenge::Challenge;
+use super::{Candidates, Error, TokenLogin, fetch_token, ping, refusal};
+use crate::net::Url;
+use crate::net::http::{self, Authorization, Client, Incoming, Pace, Request, Response, Upload};
+use crate::remote::Secret;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// What somebody has to show to a registry.
+#[derive(Clone)]
+pub enum Credential {
+    /// User and password.
+    Login(String, Secret),
+    /// A token that the token service changes for others (`identitytoken`).
+    Identity(Secret),
+}
+
+/// What is going to be done in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read.
+    Pull,
+    /// Read and write.
+    Push,
+}
+
+/// How failures that may pass are met.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Attempts in a row without any progress.
+    pub attempts: u32,
+    /// Pause before the second one; it doubles.
+    pub pause: Duration,
+    /// Longest pause, also when the server asks for more.
+    pub longest: Duration,
+    /// Time without any progress after which an attempt has failed.
+    pub idle: Duration,
+    /// Time that a registry may take to put an upload together.
+    pub commit: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            pause: Duration::from_millis(200),
+            longest: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            commit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A repository of a registry.
+pub struct Session<'a> {
+    client: &'a Client,
+    host: String,
+    repository: String,
+    access: Access,
+    credential: Option<Credential>,
+    plain: bool,
+    pub(super) patience: Patience,
+    base: OnceLock<Url>,
+    challenge: Mutex<Option<Challenge>>,
+    authorization: Mutex<HashMap<Vec<String>, Authorization>>,
+}
+
+/// One request of a session.
+pub(super) struct Ask<'a> {
+    /// GET, HEAD, POST, PUT or PATCH.
+    pub(super) method: http::Method,
+    /// Where.
+    pub(super) url: Url,
+    /// More header fields; no secrets.
+    pub(super) headers: Vec<(&'static str, String)>,
+    /// Type and bytes of a small body.
+    pub(super) body: Option<(&'static str, &'a [u8])>,
+    /// A large body instead.
+    pub(super) upload: Option<Upload<'a>>,
+    /// Time without progress.
+    pub(super) idle: Duration,
+    /// Another repository that is read from.
+    pub(super) also: Option<&'a str>,
+}
+
+impl<'a> Session<'a> {
+    /// Names a repository; nothing is sent yet.
+    ///
+    /// `plain` is the user's wish to do without encryption.
+    pub fn new(
+        client: &'a Client,
+        registry: &str,
+        repository: &str,
+        access: Access,
+        credential: Option<Credential>,
+        plain: bool,
+    ) -> Self {
+        Self {
+            client,
+            host: registry.to_owned(),
+            repository: repository.to_owned(),
+            access,
+            credential,
+            plain,
+            patience: Patience::default(),
+            base: OnceLock::new(),
+            challenge: Mutex::new(None),
+            authorization: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Changes how failures are met.
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The name of the repository, without its registry.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// Finds out how the registry is reached and what it asks for.
+    ///
+    /// # Errors
+    /// Nobody answers, or it is no registry.
+    pub fn connect(&self) -> Result<(), Error> {
+        if self.base.get().is_some() {
+            return Ok(());
+        }
+        let candidates = Candidates::of(&self.host, self.plain)?;
+        let (url, answer) = self.again(
+            || ping(self.client, &candidates),
+            |(_, answer)| passing(answer),
+        )?;
+        match answer.status {
+            200 => {}
+            401 => {
+                *lock(&self.challenge) = answer.challenge();
+            }
+            _ => return Err(refusal("GET", &url, &answer, None)),
+        }
+        // Another thread may have been faster; both found the same.
+        let _ = self.base.set(url);
+        Ok(())
+    }
+
+    /// An address below `/v2/<repository>/`.
+    pub(super) fn url(&self, path: &str) -> Result<Url, Error> {
+        self.connect()?;
+        let base = self
+            .base
+            .get()
+            .ok_or_else(|| Error::Name(self.host.clone()))?;
+        base.join(&format!("{}/{path}", self.repository))
+            .map_err(|_| Error::Name(format!("{}/{}", self.host, self.repository)))
+    }
+
+    /// Whether an address belongs to the registry itself, so that it gets the credential.
+    fn is_own(&self, url: &Url) -> bool {
+        self.base
+            .get()
+            .is_some_and(|base| base.origin() == url.origin())
+    }
+
+    /// The address that a registry names for the rest of an upload.
+    ///
+    /// # Errors
+    /// [`Error::Location`]: none, or one that leads to where no registry of the net leads.
+    pub(super) fn location(&self, asked: &Url, answer: &Response) -> Result<Url, Error> {
+        let text = answer.header("location").unwrap_or_default();
+        let unusable = || Error::Location(text.chars().take(200).collect());
+        let mut url = asked.join(text).map_err(|_| unusable())?;
+        let base = self.base.get().ok_or_else(unusable)?;
+        if text.is_empty() || !matches!(url.scheme(), "http" | "https") {
+            return Err(unusable());
+        }
+        // What a server puts there is no credential of the user.
+        url.set_username("").map_err(|()| unusable())?;
+        url.set_password(None).map_err(|()| unusable())?;
+        url.set_fragment(None);
+        // Behind a proxy that ends TLS many registries believe that they speak http.
+        let same_host = url.host_str() == base.host_str();
+        let forgot_tls = base.scheme() == "https" && url.scheme() == "http" && same_host;
+        if forgot_tls && (url.port() == base.port() || url.port() == Some(80)) {
+            url.set_scheme("https").map_err(|()| unusable())?;
+            url.set_port(base.port()).map_err(|()| unusable())?;
+        }
+        http::check_hop(base, base, &url).map_err(|_| unusable())?;
+        Ok(url)
+    }
+
+    /// Sends a request; what may pass is tried again, and what needs a login gets one.
+    ///
+    /// # Errors
+    /// No answer. A refusal is an answer.
+    pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        self.again(|| self.once(ask), passing)
+    }
+
+    /// A refusal as an error; what was sent to the registry does not come back in it.
+    pub(super) fn refuse(&self, ask: &Ask<'_>, answer: &Response) -> Error {
+        let mut url = ask.url.clone();
+        // The state of an upload is nobody's business.
+        if url.query().is_some() {
+            url.set_query(Some("..."));
+        }
+        let mut error = refusal(ask.method.name(), &url, answer, None);
+        if let Error::Status { body, .. } = &mut error {
+            for known in lock(&self.authorization).values() {
+                *body = known.redact(body);
+            }
+            if let Some(Credential::Login(user, password)) = &self.credential {
+                *body = Authorization::basic(user, password.expose()).redact(body);
+            }
+        }
+        error
+    }
+
+    /// As [`Session::send`], once, with the head of the answer before its body.
+    pub(super) fn open(&self, ask: &Ask<'_>) -> Result<Incoming, Error> {
+        self.with_login(
+            ask,
+            |request| Ok(self.client.open(request)?),
+            |answer| {
+                let status = answer.status();
+                (status == 401).then(|| answer.header("www-authenticate").map(Challenge::parse))
+            },
+        )
+    }
+
+    /// As [`Session::send`], once.
+    pub(super) fn once(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        let send = |request: &Request| match &ask.upload {
+            Some(upload) => Ok(self.client.upload(request, upload)?),
+            None => Ok(self.client.send(request)?),
+        };
+        self.with_login(ask, send, |answer: &Response| {
+            (answer.status == 401).then(|| answer.challenge())
+        })
+    }
+
+    /// Sends a request with what is known to be asked for, and once more if that is not enough.
+    fn with_login<T>(
+        &self,
+        ask: &Ask<'_>,
+        send: impl Fn(&Request) -> Result<T, Error>,
+        refused: impl Fn(&T) -> Option<Option<Challenge>>,
+    ) -> Result<T, Error> {
+        let own = self.is_own(&ask.url);
+        let mut request = Request {
+            method: ask.method,
+            headers: ask.headers.clone(),
+            body: ask.body.map(|(kind, bytes)| (kind, bytes.to_vec())),
+            timeout: ask.idle,
+            pace: Pace::Idle,
+            plain: self.plain,
+            max_body: super::content::MAX_MANIFEST,
+            ..Request::get(ask.url.clone())
+        };
+        if own {
+            request.authorization = self.authorize(ask.also, false)?;
+        }
+        let answer = send(&request)?;
+        let Some(challenge) = refused(&answer).filter(|_| own) else {
+            return Ok(answer);
+        };
+        // A token that has expired, or a right that was not asked for at first.
+        if let Some(challenge) = challenge {
+            *lock(&self.challenge) = Some(challenge);
+        }
+        match self.authorize(ask.also, true)? {
+            None => Ok(answer),
+            with => {
+                request.authorization = with;
+                send(&request)
+            }
+        }
+    }
+
+    /// What is sent along: nothing, a password, or a token, which may be a stored one.
+    fn authorize(&self, also: Option<&str>, fresh: bool) -> Result<Option<Authorization>, Error> {
+        let Some(challenge) = lock(&self.challenge).clone() else {
+            return Ok(None);
+        };
+        let base = self
+            .base
+            .get()
+            .ok_or_else(|| Error::Name(self.host.clone()))?;
+        match challenge.scheme.as_str() {
+            "basic" => match &self.credential {
+                Some(Credential::Login(user, password)) => {
+                    self.may_tell_password(base)?;
+                    Ok(Some(Authorization::basic(user, password.expose())))
+                }
+                _ => Ok(None),
+            },
+            "bearer" => {
+                let scopes = self.scopes(&challenge, also);
+                if !fresh && let Some(known) = lock(&self.authorization).get(&scopes) {
+                    return Ok(Some(known.clone()));
+                }
+                let login = match &self.credential {
+                    Some(Credential::Login(user, password)) => {
+                        // Who can change this answer can name any token service.
+                        self.may_tell_password(base)?;
+                        Some(TokenLogin::Basic(Authorization::basic(
+                            user,
+                            password.expose(),
+                        )))
+                    }
+                    Some(Credential::Identity(token)) => {
+                        self.may_tell_password(base)?;
+                        Some(TokenLogin::Identity(token.clone()))
+                    }
+                    None => None,
+                };
+                let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
+                let token = fetch_token(self.client, &challenge, base, &names, login)?;
+                lock(&self.authorization).insert(scopes, token.clone());
+                Ok(Some(token))
+            }
+            other => Err(Error::Challenge(other.to_owned())),
+        }
+    }
+
+    fn may_tell_password(&self, base: &Url) -> Result<(), Error> {
+        if base.scheme() == "https" || http::is_loopback(base) || self.plain {
+            return Ok(());
+        }
+        Err(Error::PlainPassword(self.host.clone()))
+    }
+
+    fn scopes(&self, challenge: &Challenge, also: Option<&str>) -> Vec<String> {
+        let actions = match self.access {
+            Access::Pull => "pull",
+            Access::Push => "pull,push",
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
+        if let Some(also) = also.filter(|also| *also != self.repository) {
+            scopes.push(format!("repository:{also}:pull"));
+        }
+        // Some registries use scopes of another form; other repositories are not their business.
+        let odd = challenge.value("scope").unwrap_or_default().split(' ');
+        let odd = odd.filter(|scope| !scope.is_empty() && !scope.starts_with("repository:"));
+        scopes.extend(odd.map(str::to_owned));
+        scopes
+    }
+
+    /// Works until it works, as long as failures are of the kind that passes; the last one is the
+    /// answer. `passing` tells of an answer that is such a failure, with the time to wait.
+    fn again<T>(
+        &self,
+        work: impl Fn() -> Result<T, Error>,
+        passing: impl Fn(&T) -> Option<Option<Duration>>,
+    ) -> Result<T, Error> {
+        let mut retry = Retry::new(self.patience);
+        loop {
+            match work() {
+                Err(error) if is_transient(&error) && retry.wait(None) => {}
+                Err(error) => return Err(error),
+                Ok(answer) => match passing(&answer) {
+                    Some(asked) if retry.wait(asked) => {}
+                    _ => return Ok(answer),
+                },
+            }
+        }
+    }
+}
+
+/// Counts attempts and waits between them.
+pub(super) struct Retry {
+    patience: Patience,
+    failures: u32,
+    all: u32,
+}
+
+/// Attempts of one transfer, however much each of them brings.
+const MOST_ATTEMPTS: u32 = 64;
+
+impl Retry {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            failures: 0,
+            all: 0,
+        }
+    }
+
+    /// Notes that something was transferred.
+    pub(super) fn progress(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits before the next attempt; false if there is none.
+    pub(super) fn wait(&mut self, asked: Option<Duration>) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.all = self.all.saturating_add(1);
+        if self.failures >= self.patience.attempts || self.all >= MOST_ATTEMPTS {
+            return false;
+        }
+        let doubled = 1_u32.checked_shl(self.failures.saturating_sub(1));
+        let pause = self
+            .patience
+            .pause
+            .saturating_mul(doubled.unwrap_or(u32::MAX));
+        let pause = asked.unwrap_or_default().max(pause);
+        std::thread::sleep(pause.min(self.patience.longest));
+        true
+    }
+}
+
+/// Whether an answer is a failure that may pass, and the time that the server asks for.
+fn passing(answer: &Response) -> Option<Option<Duration>> {
+    is_transient_status(answer.status).then(|| answer.header("retry-after").and_then(retry_after))
+}
+
+/// Whether a failure may pass.
+pub(super) fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Http(error) => error.is_transient(),
+        Error::Status { code, .. } => is_transient_status(*code),
+        _ => false,
+    }
+}
+
+pub(super) fn is_transient_status(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// Seconds, or a date.
+///
+/// Source: RFC 9110, 10.2.3.
+pub(super) fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let at = u64::try_from(at.as_second()).ok()?;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    Some(Duration::from_secs(at).saturating_sub(now))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_how_long_to_wait() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            retry_after("Wed, 21 Oct 2015 07:28:00 GMT"),
+            Some(Duration::ZERO)
+        );
+        let future = retry_after("Wed, 21 Oct 2115 07:28:00 GMT").unwrap();
+        assert!(future > Duration::from_secs(3600));
+        assert_eq!(retry_after("soon"), None);
+        assert_eq!(retry_after("-1"), None);
+    }
+
+    #[test]
+    fn attempts_are_counted_from_the_last_progress() {
+        let patience = Patience {
+            attempts: 3,
+            pause: Duration::ZERO,
+            longest: Duration::ZERO,
+            ..Patience::default()
+        };
+        let mut retry = Retry::new(patience);
+        assert!(retry.wait(None) && retry.wait(Some(Duration::MAX)));
+        retry.progress();
+        assert!(retry.wait(None) && retry.wait(None) && !retry.wait(None));
+        let mut endless = Retry::new(patience);
+        let steps = (0..1000).take_while(|_| {
+            endless.progress();
+            endless.wait(None)
+        });
+        assert!(steps.count() < 100);
+    }
+}
