@@ -6,8 +6,12 @@
 
 mod support;
 
+#[path = "cosign/hostile.rs"]
+mod hostile;
 #[path = "cosign/keys.rs"]
 mod keys;
+#[path = "cosign/made.rs"]
+mod made;
 #[path = "cosign/replay.rs"]
 mod replay;
 #[path = "cosign/tamper.rs"]

@@ -16,6 +16,7 @@ mod usage;
 mod verify;
 
 use crate::disk::{keyring, sif_file};
+use crate::sif::edit::{self, Method, Patch};
 use crate::ui::{self, Level, Ui};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -126,6 +127,15 @@ impl From<crate::sif::Error> for Cause {
         Self {
             text: error.to_string(),
             detail: error.detail(),
+        }
+    }
+}
+
+impl From<edit::Error> for Cause {
+    fn from(error: edit::Error) -> Self {
+        match error {
+            edit::Error::Image(error) => error.into(),
+            other => Self::plain(other),
         }
     }
 }
@@ -345,12 +355,7 @@ fn with_image<T>(
 
 /// Opens an image to change it. If another program does, waits and says so.
 fn lock(ui: &Ui, path: &std::path::Path, no_wait: bool) -> Result<sif_file::SifFile, Cause> {
-    let mut tell = || {
-        ui.info(format_args!(
-            "Another program is changing '{}', waiting for it",
-            path.display()
-        ));
-    };
+    let mut tell = waiting(ui, path);
     let wait = match no_wait {
         true => sif_file::Wait::No,
         false => sif_file::Wait::Telling(&mut tell),
@@ -358,14 +363,31 @@ fn lock(ui: &Ui, path: &std::path::Path, no_wait: bool) -> Result<sif_file::SifF
     Ok(sif_file::SifFile::lock(path, wait)?)
 }
 
+/// Says that the program waits for another one.
+fn waiting(ui: &Ui, path: &std::path::Path) -> impl FnMut() {
+    let text = format!(
+        "Another program is changing '{}', waiting for it",
+        path.display()
+    );
+    let ui = *ui;
+    move || ui.info(&text)
+}
+
 /// Carries out a planned change and tells what is unusual about it.
 fn apply(
     ui: &Ui,
     path: &std::path::Path,
     file: sif_file::SifFile,
-    patch: &crate::sif::edit::Patch,
+    patch: &Patch,
 ) -> Result<(), Cause> {
-    let notes = file.apply(patch, &mut |_| ())?;
+    let total = match &patch.method {
+        Method::InPlace(_) => 0,
+        Method::Rewrite(new) => new.len,
+    };
+    let notes = {
+        let mut progress = ui.progress("Writing anew", Some(total));
+        file.apply(patch, &mut |bytes| progress.add(bytes))?
+    };
     if let Some(capacity) = patch.new_capacity() {
         ui.info(format_args!(
             "'{}' was written anew: its table of descriptors has {capacity} slots now",

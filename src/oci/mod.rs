@@ -13,3 +13,4 @@ mod json;
 pub mod manifest;
 pub mod ocisif;
 pub mod reference;
+pub mod tree;

@@ -253,18 +253,32 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// # Errors
     /// As [`OciSif::document`].
     pub fn content(&self, content: &ContentDescriptor, limit: usize) -> Result<&'a [u8], Error> {
-        let bytes = self.image.data(self.object(content)?)?;
+        self.object(content)?;
+        self.blob_bytes(&content.digest, limit)
+    }
+
+    /// Bytes of the blob of that digest, hashed, whatever length anyone names.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Changed`], and [`Error::Document`] above
+    /// `limit` bytes.
+    pub fn blob_bytes(&self, digest: &Digest, limit: usize) -> Result<&'a [u8], Error> {
+        let object = self
+            .blob(digest)
+            .and_then(|at| self.image.objects().get(at));
+        let object = object.ok_or_else(|| Error::Missing(digest.clone()))?;
+        let bytes = self.image.data(object)?;
         if bytes.len() > limit {
             return Err(Error::Document {
                 what: "document",
-                digest: content.digest.to_string(),
+                digest: digest.to_string(),
                 source: manifest::Error::TooLarge(bytes.len()),
             });
         }
-        let found = content.digest.algorithm().digest(bytes);
-        if found != content.digest {
+        let found = digest.algorithm().digest(bytes);
+        if found != *digest {
             return Err(Error::Changed {
-                expected: content.digest.clone(),
+                expected: digest.clone(),
                 found,
             });
         }

@@ -129,6 +129,7 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
     let len = image.len();
     let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(len);
     let table = clamp(image.table_position())..clamp(image.slot_position(image.capacity()));
+    let start = u64::try_from(image.header().data_offset()).map_or(0, clamp);
     let mut used = vec![(0..HEADER_LEN.min(len), Kind::Header)];
     if !table.is_empty() {
         used.push((table.clone(), Kind::Table));
@@ -144,6 +145,18 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
     let mut gap = Gap::AfterHeader;
     let mut at = 0;
     for (range, kind) in used {
+        if gap == Gap::AfterTable && range.start > start {
+            // What lies in the data section was data of an object that is gone.
+            if start > at {
+                let kind = Kind::Gap(gap);
+                parts.push(Part {
+                    range: at..start,
+                    kind,
+                });
+                at = start;
+            }
+            gap = Gap::BetweenObjects;
+        }
         if range.start > at {
             let kind = Kind::Gap(gap);
             let range = at..range.start;
@@ -161,7 +174,6 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
         };
     }
     // Without data the space up to the start of the data belongs to the table.
-    let start = u64::try_from(image.header().data_offset()).map_or(0, clamp);
     if gap == Gap::AfterTable && start > at {
         let range = at..start;
         at = start;

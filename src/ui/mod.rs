@@ -7,8 +7,10 @@ pub mod coverage;
 pub mod findings;
 pub mod json;
 pub mod listing;
+pub mod progress;
 pub mod prompt;
 pub mod text;
+pub mod tree;
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};

@@ -291,7 +291,7 @@ fn judge(
             layer.digest
         ))
     })?;
-    let signature = decode(text).map_err(|at| {
+    let signature = decode_signature(text).map_err(|at| {
         unusable(format!(
             "failed to retrieve signature: illegal base64 data at input byte {at}"
         ))
@@ -378,8 +378,9 @@ fn refusal(
 
 /// Decodes standard base64 as Go does, which skips line ends.
 ///
-/// `Err` is the position of the first bad byte.
-fn decode(text: &str) -> Result<Vec<u8>, usize> {
+/// # Errors
+/// The position of the first bad byte.
+pub fn decode_signature(text: &str) -> Result<Vec<u8>, usize> {
     const GO: GeneralPurpose = GeneralPurpose::new(
         &base64::alphabet::STANDARD,
         GeneralPurposeConfig::new()

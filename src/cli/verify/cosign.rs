@@ -229,7 +229,7 @@ fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
 }
 
 /// A public key file, in the words of the originals.
-pub(super) fn public_key(path: &Path) -> Result<PublicKey, Error> {
+pub(in crate::cli) fn public_key(path: &Path) -> Result<PublicKey, Error> {
     let fail = |text: String| Error::fatal(format!("{NO_KEY}{text}"));
     let pem = files::read(path, MAX_KEY_FILE)
         .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;

@@ -8,6 +8,7 @@ mod output;
 mod remote;
 mod strict;
 
+pub(super) use self::cosign::public_key as cosign_key;
 pub(super) use self::material::{load_keyrings, load_public_key};
 
 use self::certificate::CertificateArgs;

@@ -1,0 +1,166 @@
+//! `sif tree`: index, images, layers, signatures of an OCI-SIF.
+
+use super::super::verify::cosign_key;
+use super::super::{self as cli, Cause, Error, usage};
+use super::Failure;
+use crate::disk::sif_file::Access;
+use crate::key::pem::PublicKey;
+use crate::oci::ocisif::OciSif;
+use crate::oci::tree::{self, Node, Role};
+use crate::payload::intoto;
+use crate::payload::simple::{MAX_PAYLOAD, SimpleSigning};
+use crate::sif::Image;
+use crate::signer::dsse;
+use crate::ui::tree::{Item, json, text};
+use crate::verify::cosign::{SIGNATURE_ANNOTATION, decode_signature};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Draw what an OCI-SIF holds: index, images, layers, signatures
+///
+/// With --key, signatures and attestations that the key made are marked. The
+/// mark is about the signature alone; 'verify --cosign' judges the image.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "sigsif [global options...] sif tree [tree options...] <sif_path>",
+    after_help = "Examples:\n  \
+                  $ sigsif sif tree image.oci.sif\n  \
+                  $ sigsif sif tree --key cosign.pub image.oci.sif"
+)]
+pub(super) struct Args {
+    /// path to a public key file (PEM); may be given again
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    key: Vec<PathBuf>,
+    /// print the tree as JSON
+    #[arg(short, long)]
+    json: bool,
+    /// path of the image
+    #[arg(value_name = "sif_path")]
+    args: Vec<OsString>,
+}
+
+const PATH: [&str; 2] = ["sif", "tree"];
+
+pub(super) fn run(args: &Args) -> Result<(), Error> {
+    usage::exactly(&PATH, 1, &args.args)?;
+    let path = args.args.first().map(Path::new).unwrap_or(Path::new(""));
+    let keys: Vec<_> = args
+        .key
+        .iter()
+        .map(|key| cosign_key(key))
+        .collect::<Result<_, _>>()?;
+    let drawn = cli::with_image(path, Access::Read, |_, image| {
+        let item = draw(image, &keys);
+        image.still_there()?;
+        item
+    });
+    let root = match drawn {
+        Ok(Ok(root)) => root,
+        Ok(Err(cause)) | Err(cause) => return Err(Failure::Cause(cause).told(&PATH)),
+    };
+    let name = path.to_string_lossy();
+    cli::print(match args.json {
+        true => json(&name, &root),
+        false => text(&name, &root),
+    })
+}
+
+fn draw(image: &Image<'_>, keys: &[PublicKey]) -> Result<Item, Cause> {
+    let oci = OciSif::with_any_root(image).map_err(Cause::plain)?;
+    let mut tree = tree::of(&oci).map_err(Cause::plain)?;
+    if let Err(error) = OciSif::new(image) {
+        tree.fault = Some(error.to_string());
+    }
+    Ok(item(&oci, tree, keys))
+}
+
+fn item(oci: &OciSif<'_, '_>, node: Node, keys: &[PublicKey]) -> Item {
+    let mut note = node
+        .subject
+        .as_ref()
+        .map(|subject| format!("for {subject}"));
+    let mut fault = node.fault.clone();
+    let mut verified = None;
+    if let (Role::Signature | Role::Attestation, Some(_)) = (node.role, node.object) {
+        match told(oci, &node, keys) {
+            Ok((text, by)) => {
+                note = Some(text);
+                verified = (!keys.is_empty()).then_some(by);
+            }
+            Err(reason) => fault = fault.or(Some(reason)),
+        }
+    }
+    Item {
+        role: node.role.name(),
+        digest: node.digest.to_string(),
+        size: node.size,
+        media_type: node.media_type,
+        name: node.name,
+        platform: node.platform,
+        object: node.object,
+        note,
+        verified,
+        fault,
+        children: node
+            .children
+            .into_iter()
+            .map(|child| item(oci, child, keys))
+            .collect(),
+    }
+}
+
+/// What a signature or an attestation claims, and whether a key made it.
+fn told(oci: &OciSif<'_, '_>, node: &Node, keys: &[PublicKey]) -> Result<(String, bool), String> {
+    let bytes = oci
+        .blob_bytes(&node.digest, MAX_PAYLOAD)
+        .map_err(|error| error.to_string())?;
+    let (claim, by) = match node.role {
+        Role::Signature => {
+            let payload = SimpleSigning::parse(bytes).map_err(|error| error.to_string())?;
+            let text = node.annotations.get(SIGNATURE_ANNOTATION);
+            let signature = text.and_then(|text| decode_signature(text).ok());
+            let by = keys.iter().find(|key| {
+                signature
+                    .as_ref()
+                    .is_some_and(|signature| key.verify_cosign(bytes, signature).is_some())
+            });
+            (claims(&payload), by)
+        }
+        _ => {
+            let by = keys.iter().find(|key| {
+                let accepts = |message: &[u8], signature: &[u8]| {
+                    key.verify_cosign(message, signature).is_some()
+                };
+                dsse::open_from_cosign(bytes, intoto::PAYLOAD_TYPE, accepts).is_ok()
+            });
+            let kind = node.annotations.get("predicateType");
+            (kind.cloned().unwrap_or_default(), by)
+        }
+    };
+    let who = match (by, keys.is_empty()) {
+        (Some(key), _) => format!("made by {} {}", key.algorithm(), key.ssh_fingerprint()),
+        (None, false) => "made by none of the keys".to_owned(),
+        (None, true) => "signer not checked".to_owned(),
+    };
+    let claim = if claim.is_empty() {
+        claim
+    } else {
+        format!(", claims: {claim}")
+    };
+    Ok((format!("{who}{claim}"), by.is_some()))
+}
+
+fn claims(payload: &SimpleSigning) -> String {
+    let mut claims = Vec::new();
+    if !payload.reference.is_empty() {
+        claims.push(payload.reference.clone());
+    }
+    for (name, value) in payload.optional.iter().flatten() {
+        let value = match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        claims.push(format!("{name}={value}"));
+    }
+    claims.join(" ")
+}

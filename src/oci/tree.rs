@@ -1,0 +1,194 @@
+//! What an OCI-SIF holds, as a tree: index, images, layers, signatures.
+
+use super::manifest::{ContentDescriptor, ImageManifest, Kind};
+use super::ocisif::{Error, OciSif, parse_cosign_name};
+use crate::digest::Digest;
+use std::collections::BTreeMap;
+
+/// How deep indices are looked into.
+const MAX_DEPTH: usize = 16;
+/// How many nodes a tree has at most.
+const MAX_NODES: usize = 100_000;
+
+/// What a node stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An index.
+    Index,
+    /// An image.
+    Image,
+    /// The config of an image.
+    Config,
+    /// A layer of an image.
+    Layer,
+    /// A signature image.
+    Signatures,
+    /// An attestation image.
+    Attestations,
+    /// One signature.
+    Signature,
+    /// One attestation.
+    Attestation,
+    /// An entry that is neither an image nor an index.
+    Other,
+}
+
+impl Role {
+    /// One word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Index => "index",
+            Self::Image => "image",
+            Self::Config => "config",
+            Self::Layer => "layer",
+            Self::Signatures => "signatures",
+            Self::Attestations => "attestations",
+            Self::Signature => "signature",
+            Self::Attestation => "attestation",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Something in the file, and what it names.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it is.
+    pub role: Role,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes, as claimed.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// Name of an entry.
+    pub name: Option<String>,
+    /// Platform of an image.
+    pub platform: Option<String>,
+    /// The image or index that signatures or attestations are about.
+    pub subject: Option<Digest>,
+    /// Annotations of a signature or attestation.
+    pub annotations: BTreeMap<String, String>,
+    /// Object of the SIF; `None` if it is not there.
+    pub object: Option<u32>,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+    /// What it names.
+    pub children: Vec<Node>,
+}
+
+/// Builds the tree; its root is the RootIndex.
+///
+/// What is missing or malformed is a node with a fault, not an error.
+///
+/// # Errors
+/// [`Error::TooManyDocuments`].
+pub fn of(oci: &OciSif<'_, '_>) -> Result<Node, Error> {
+    let root = oci.root();
+    let mut builder = Builder { oci, nodes: 0 };
+    let mut children = Vec::new();
+    for entry in &oci.index().manifests {
+        children.push(builder.entry(entry, 1)?);
+    }
+    Ok(Node {
+        role: Role::Index,
+        digest: super::ocisif::object_digest(root)?,
+        size: u64::try_from(root.size()).unwrap_or_default(),
+        media_type: super::build::INDEX_TYPE.to_owned(),
+        name: None,
+        platform: None,
+        subject: None,
+        annotations: BTreeMap::new(),
+        object: Some(root.raw_id()),
+        fault: None,
+        children,
+    })
+}
+
+struct Builder<'o, 'i, 'a> {
+    oci: &'o OciSif<'i, 'a>,
+    nodes: usize,
+}
+
+impl Builder<'_, '_, '_> {
+    fn node(&mut self, content: &ContentDescriptor, role: Role) -> Result<Node, Error> {
+        self.nodes = self.nodes.saturating_add(1);
+        if self.nodes > MAX_NODES {
+            return Err(Error::TooManyDocuments);
+        }
+        let (object, fault) = match self.oci.object(content) {
+            Ok(object) => (Some(object.raw_id()), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Ok(Node {
+            role,
+            digest: content.digest.clone(),
+            size: content.size,
+            media_type: content.media_type.clone(),
+            name: content.ref_name().map(str::to_owned),
+            platform: content.platform.as_ref().map(ToString::to_string),
+            subject: None,
+            annotations: BTreeMap::new(),
+            object,
+            fault,
+            children: Vec::new(),
+        })
+    }
+
+    fn entry(&mut self, content: &ContentDescriptor, depth: usize) -> Result<Node, Error> {
+        let subject = content.ref_name().and_then(parse_cosign_name);
+        let role = match (content.kind(), &subject) {
+            (Kind::Image, Some((_, "sig"))) => Role::Signatures,
+            (Kind::Image, Some((_, "att"))) => Role::Attestations,
+            (Kind::Image, _) => Role::Image,
+            (Kind::Index, _) => Role::Index,
+            (Kind::Other, _) => Role::Other,
+        };
+        let mut node = self.node(content, role)?;
+        node.subject = subject.map(|(digest, _)| digest);
+        if node.object.is_none() {
+            return Ok(node);
+        }
+        match role {
+            Role::Index if depth >= MAX_DEPTH => {
+                node.fault = Some(format!("more than {MAX_DEPTH} indices in each other"));
+            }
+            Role::Index => match self.oci.child_index(content) {
+                Ok(index) => {
+                    for entry in &index.manifests {
+                        let child = self.entry(entry, depth.saturating_add(1))?;
+                        node.children.push(child);
+                    }
+                }
+                Err(error) => node.fault = Some(error.to_string()),
+            },
+            Role::Other => {}
+            _ => match self.oci.manifest(content) {
+                Ok(manifest) => self.image(&mut node, &manifest)?,
+                Err(error) => node.fault = Some(error.to_string()),
+            },
+        }
+        Ok(node)
+    }
+
+    fn image(&mut self, node: &mut Node, manifest: &ImageManifest) -> Result<(), Error> {
+        let inner = match node.role {
+            Role::Signatures => Role::Signature,
+            Role::Attestations => Role::Attestation,
+            _ => Role::Layer,
+        };
+        for layer in &manifest.layers {
+            let mut child = self.node(layer, inner)?;
+            if inner != Role::Layer {
+                child.annotations.clone_from(&layer.annotations);
+            }
+            node.children.push(child);
+        }
+        // The config of signatures says nothing.
+        if inner == Role::Layer {
+            let config = self.node(&manifest.config, Role::Config)?;
+            node.children.push(config);
+        }
+        Ok(())
+    }
+}
