@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 /// Somebody named by `--require`.
 enum Signer {
     Pgp(KeyName),
-    Key(PathBuf, TrustedKey),
+    Key(PathBuf, Box<TrustedKey>),
     Certificate(PathBuf),
 }
 
@@ -72,7 +72,7 @@ fn signer(text: OsString) -> Result<Signer, Error> {
     let pem = files::read(&path, MAX_KEY_FILE)
         .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
     match PublicKey::from_pem(&pem) {
-        Ok(key) => Ok(Signer::Key(path, key.into())),
+        Ok(key) => Ok(Signer::Key(path, Box::new(key.into()))),
         Err(pem::Error::UnknownPublicLabel(label)) if label == "CERTIFICATE" => {
             Ok(Signer::Certificate(path))
         }
@@ -89,7 +89,7 @@ impl Wanted {
     /// The public keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&PathBuf, &TrustedKey)> {
         self.signers.iter().filter_map(|signer| match signer {
-            Signer::Key(path, key) => Some((path, key)),
+            Signer::Key(path, key) => Some((path, key.as_ref())),
             _ => None,
         })
     }

@@ -49,20 +49,24 @@ impl KeyArgs {
             files.extend(cli::env_value("VERIFY_KEY").map(PathBuf::from));
         }
         let mut material = KeyMaterial::default();
-        let mut add = |file: &Path, key: TrustedKey| {
-            ui.info(format_args!(
-                "Verifying image with key material from '{}'",
-                file.display()
-            ));
+        let mut add = |key: TrustedKey| {
             if !material.keys.iter().any(|known| known.key == key.key) {
                 material.keys.push(key);
             }
         };
+        let tell = |file: &Path| {
+            ui.info(format_args!(
+                "Verifying image with key material from '{}'",
+                file.display()
+            ));
+        };
         for file in &files {
-            add(file, load_public_key(file)?);
+            tell(file);
+            add(load_public_key(file)?);
         }
         for (file, key) in wanted.keys() {
-            add(file, key.clone());
+            tell(file);
+            add(key.clone());
         }
         let others = !material.keys.is_empty() || certificates;
         if self.pgp == Some(true) || wanted.names_pgp() || !others {
