@@ -35,7 +35,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "gojson",
         ],
     ),
-    ("check", &["signer", "key", "oci", "sif", "digest"]),
+    (
+        "check",
+        &["payload", "signer", "key", "oci", "sif", "digest"],
+    ),
     (
         "coverage",
         &["report", "payload", "signer", "key", "sif", "digest"],

@@ -17,15 +17,19 @@ pub const UNSET: i64 = -62_135_596_800;
 /// A byte position and a bit number.
 type Flip = (usize, u8);
 
-/// Verifies an image as a whole.
-pub fn report(image: &Image<'_>, material: &KeyMaterial) -> Option<Report> {
-    let request = Request {
+/// A whole image, up to the first failure.
+pub fn request() -> Request {
+    Request {
         selection: Selection::default(),
         examine_all: false,
         now: NOW,
         threads: 1,
-    };
-    let report = verify::native(image, material, &request).ok()?;
+    }
+}
+
+/// Verifies an image as a whole.
+pub fn report(image: &Image<'_>, material: &KeyMaterial) -> Option<Report> {
+    let report = verify::native(image, material, &request()).ok()?;
     report.is_verified().then_some(report)
 }
 

@@ -4,6 +4,7 @@ mod add;
 mod change;
 mod check;
 mod coverage;
+mod repair;
 mod tree;
 
 use super::{Cause, Error, go, usage};
@@ -71,6 +72,7 @@ enum Command {
     Setprim(change::SetprimArgs),
     Grow(change::GrowArgs),
     Check(check::Args),
+    Repair(repair::Args),
     Tree(tree::Args),
 }
 
@@ -92,6 +94,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Setprim(args) => return change::setprim(ui, &args),
         Command::Grow(args) => return change::grow(ui, &args),
         Command::Check(args) => return check::run(&args),
+        Command::Repair(args) => return repair::run(ui, &args),
         Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),

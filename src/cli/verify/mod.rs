@@ -114,6 +114,11 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
     if args.cosign.is_wanted()? {
+        if args.at.is_some() {
+            return Err(Error::fatal(
+                "--at not supported: --cosign verification knows no validity of keys",
+            ));
+        }
         let mut keys: Vec<PathBuf> = args.key.key.clone();
         if keys.is_empty() {
             keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
