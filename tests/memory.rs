@@ -97,6 +97,36 @@ fn four_objects_hashed_at_once_need_little_memory() {
 }
 
 #[test]
+fn a_huge_object_is_added_in_pieces_also_from_a_pipe() {
+    if tool("sh").is_none() || !Path::new("/usr/bin/time").is_file() {
+        return skip("sh or GNU time is not installed");
+    }
+    let home = Home::new();
+    let image = home.join("image.sif");
+    run(home.sigsif(["sif", "new", "--capacity", "1"]).arg(&image)).expect(0);
+    let peak = home.join("peak");
+    // The second one finds a full table: everything is written anew.
+    for datatype in ["7", "11"] {
+        let mut command = home.clean("sh");
+        command
+            .arg("-c")
+            .arg("head -c 268435456 /dev/zero | /usr/bin/time -f %M -o \"$1\" \"$2\" sif add --datatype \"$4\" --groupid 1 \"$3\" -")
+            .arg("sh")
+            .arg(&peak)
+            .arg(env!("CARGO_BIN_EXE_sigsif"))
+            .arg(&image)
+            .arg(datatype);
+        run(&mut command).expect(0);
+        let figure = fs::read_to_string(&peak).expect("a figure");
+        let figure: u64 = figure.trim().parse().expect("a number");
+        eprintln!("add of 256 MiB from a pipe: {figure} KiB");
+        assert!(figure <= LIMIT, "{figure} KiB, limit {LIMIT}");
+    }
+    let objects = table::objects(&fs::read(&image).expect("the image"));
+    assert!(objects.iter().all(|object| object.size == 256 << 20));
+}
+
+#[test]
 fn a_huge_object_is_dumped_in_pieces() {
     if tool("sh").is_none() || !Path::new("/usr/bin/time").is_file() {
         return skip("sh or GNU time is not installed");
