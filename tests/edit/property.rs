@@ -114,6 +114,7 @@ proptest! {
         let key = public_key("ed25519");
         let request = Request {
             selection: Selection { groups: vec![1], ..Selection::default() },
+            demands: sigsif::policy::Demands::default(),
             examine_all: false,
             now: NOW,
             threads: 1,
