@@ -23,6 +23,16 @@ pub fn uint32(text: &str) -> Result<u32, String> {
         .ok_or_else(|| range("ParseUint", text))
 }
 
+/// How many, one at least; decimal.
+///
+/// # Errors
+/// `must be a number, 1 or more`.
+pub fn count(text: &str) -> Result<usize, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number > 0);
+    number.ok_or_else(|| "must be a number, 1 or more".to_owned())
+}
+
 /// A 64-bit number with sign, decimal or with a base prefix.
 ///
 /// # Errors

@@ -272,6 +272,7 @@ impl Scene {
         });
         let request = Request {
             selection: Selection::default(),
+            demands: sigsif::policy::Demands::default(),
             examine_all: true,
             now: NOW,
             threads: 1,

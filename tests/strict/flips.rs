@@ -5,6 +5,7 @@
 use crate::support::table::{self, HEADER, PARTITION, SLOT, TABLE, field, header};
 use crate::support::{NOW, keyring, parallel, public_key, read_peers};
 use sigsif::coverage::{Coverage, Evidence};
+use sigsif::policy::Demands;
 use sigsif::report::Report;
 use sigsif::scope::Selection;
 use sigsif::sif::Image;
@@ -21,6 +22,7 @@ type Flip = (usize, u8);
 pub fn request() -> Request {
     Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 1,

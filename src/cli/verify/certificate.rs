@@ -54,16 +54,22 @@ impl CertificateArgs {
     }
 
     /// Reads the files; nothing if no certificate is named, by a flag or, if that may name key
-    /// material, by the environment.
+    /// material, by the environment. Those of `required` come last.
     ///
     /// # Errors
     /// A file cannot be read or used.
-    pub(super) fn load(self, ui: &Ui, environment: bool) -> Result<Option<Certificates>, Error> {
+    pub(super) fn load(
+        self,
+        ui: &Ui,
+        environment: bool,
+        required: Vec<PathBuf>,
+    ) -> Result<Option<Certificates>, Error> {
         let env = |name| super::super::env_value(name).map(PathBuf::from);
         let mut certificates = self.certificate;
-        if certificates.is_empty() && environment {
+        if certificates.is_empty() && required.is_empty() && environment {
             certificates.extend(env("VERIFY_CERTIFICATE"));
         }
+        certificates.extend(required);
         if certificates.is_empty() {
             for (flag, given) in [
                 (

@@ -1,6 +1,6 @@
 //! X.509 certificates for code signing: reading them, and what they say.
 //!
-//! Paths are built and checked in [`path`]; revocation is in [`super::crl`] and [`super::ocsp`].
+//! Paths are built and checked by [`Trust`]; revocation is in [`super::crl`] and [`super::ocsp`].
 //!
 //! The sentences are those of Go's `crypto/x509`, because the originals print them.
 //!
