@@ -354,6 +354,11 @@ fn is_timeless(image: &Image<'_>, evidence: &Evidence) -> bool {
 }
 
 impl Evidence {
+    /// Ids of the signatures over an object.
+    pub fn signatures_of(&self, object: u32) -> BTreeSet<u32> {
+        &self.descriptor(object) | &self.data(object)
+    }
+
     fn descriptor(&self, object: u32) -> BTreeSet<u32> {
         let vouched = self.objects.get(&object);
         vouched.map_or_else(BTreeSet::new, |v| v.descriptor.clone())

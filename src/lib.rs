@@ -6,6 +6,7 @@
 //! cli                        EDGE   flags -> request -> core -> ui
 //! ui disk net                EDGE   print and ask; open files; connect
 //! sign verify check          STORY  what happens, in order
+//! policy                     who must have signed
 //! coverage                   who answers for which byte
 //! report scope               the answer; which objects
 //! payload    signer          WHAT is signed    HOW it is sealed
@@ -27,6 +28,7 @@ pub mod layer;
 pub mod net;
 pub mod oci;
 pub mod payload;
+pub mod policy;
 pub mod remote;
 pub mod report;
 pub mod scope;

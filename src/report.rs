@@ -36,7 +36,71 @@ pub struct Report {
     pub general: Vec<Failure>,
     /// Ids of PGP keys that some signature names and no keyring has.
     pub missing_keys: Vec<u64>,
+    /// Everything that had to be signed, in order.
+    pub checked: Vec<Subject>,
+    /// Whose signatures count for demands on the signers, if there were any.
+    pub standing: Option<Vec<Standing>>,
     first_failure: Option<Failure>,
+}
+
+/// What has to be signed: a whole group, or one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// All objects of a group.
+    Group(GroupId),
+    /// The object with this id, of this group.
+    Object(GroupId, u32),
+    /// An OCI image.
+    Image,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(group) => write!(f, "object group {group}"),
+            Self::Object(_, id) => write!(f, "object {id}"),
+            Self::Image => f.write_str("the image"),
+        }
+    }
+}
+
+/// Whose signatures count for one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What had to be signed.
+    pub subject: Subject,
+    /// Each key once, in the order of the signatures; of [`Signer::Keys`] one key each.
+    pub signers: Vec<Signer>,
+    /// How many signers these are: two keys may be those of one.
+    pub distinct: usize,
+    /// What is missing; nothing if the demands are met.
+    pub unmet: Vec<Unmet>,
+}
+
+/// A demand on the signers that is not met.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unmet {
+    /// Somebody who must have signed has not.
+    #[error("{subject} is not signed by {signer}")]
+    NotBy {
+        /// What had to be signed.
+        subject: Subject,
+        /// By whom.
+        signer: String,
+    },
+    /// Too few signers.
+    #[error("{subject} has {found} of {wanted} accepted signers")]
+    TooFew {
+        /// What had to be signed.
+        subject: Subject,
+        /// How many did.
+        found: usize,
+        /// How many have to.
+        wanted: usize,
+    },
+    /// The policy has no rule for the image.
+    #[error("no rule for {0}")]
+    NoRule(String),
 }
 
 /// What was found out about one signature object.
@@ -60,6 +124,19 @@ pub struct SignatureReport {
     pub damaged: Option<ObjectSummary>,
     /// Why it does not count.
     pub failure: Option<Failure>,
+    /// Whether no key that was at hand can judge it, so that neither yes nor no is known.
+    pub unknown_signer: bool,
+    /// Whether the failure was passed over because that was asked for.
+    pub ignored: bool,
+}
+
+impl SignatureReport {
+    /// What it was checked for.
+    pub fn subject(&self) -> Subject {
+        self.only_object.map_or(Subject::Group(self.group), |id| {
+            Subject::Object(self.group, id)
+        })
+    }
 }
 
 /// Encoding of a signature.
@@ -109,7 +186,7 @@ pub struct KeySigner {
 }
 
 /// What is to be told about a certificate that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// Owner, RFC 4514.
     pub subject: String,
@@ -242,6 +319,9 @@ pub enum Failure {
     /// Data of a legacy group differs.
     #[error("data object integrity compromised")]
     GroupChanged,
+    /// The signatures hold, but not those that were demanded.
+    #[error("policy: {0}")]
+    Policy(Unmet),
 }
 
 impl Failure {
@@ -259,7 +339,7 @@ impl Failure {
 impl Report {
     /// Adds what was found out about a signature.
     pub fn push(&mut self, signature: SignatureReport) {
-        if let Some(failure) = &signature.failure {
+        if let (Some(failure), false) = (&signature.failure, signature.ignored) {
             self.first_failure.get_or_insert_with(|| failure.clone());
         }
         self.signatures.push(signature);
@@ -271,16 +351,23 @@ impl Report {
         self.general.push(failure);
     }
 
-    /// The first reason to refuse the image; `None` means verified.
+    /// The first reason to refuse the image.
     ///
-    /// A report without any signature is no "yes".
+    /// `None` alone is no "yes", see [`Report::is_verified`].
     pub fn failure(&self) -> Option<&Failure> {
         self.first_failure.as_ref()
     }
 
-    /// Whether every signature that was asked for holds.
+    /// Whether nothing speaks against the image, and for everything that was checked there is a
+    /// signature that holds.
     pub fn is_verified(&self) -> bool {
-        self.first_failure.is_none() && !self.signatures.is_empty()
+        let is_signed = |subject: &Subject| {
+            let mut signatures = self.signatures.iter();
+            signatures.any(|s| s.subject() == *subject && s.failure.is_none())
+        };
+        self.first_failure.is_none()
+            && !self.checked.is_empty()
+            && self.checked.iter().all(is_signed)
     }
 }
 

@@ -12,9 +12,10 @@ pub mod cosign;
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};
+use crate::policy::{self, Demands, Tolerated};
 use crate::report::{
     CertificateFacts, Failure, Format, KeySigner, ObjectSummary, Origin, PgpSigner, Report,
-    SignatureReport, Signer,
+    SignatureReport, Signer, Subject,
 };
 use crate::scope::{self, Selection, Task};
 use crate::sif::digests::{Digests, Extent, Wanted};
@@ -52,6 +53,7 @@ impl KeyMaterial {
 }
 
 /// A public key that counts.
+#[derive(Clone)]
 pub struct TrustedKey {
     /// The key.
     pub key: PublicKey,
@@ -72,6 +74,8 @@ impl From<PublicKey> for TrustedKey {
 pub struct Request {
     /// Objects and groups.
     pub selection: Selection,
+    /// What is demanded of the signers.
+    pub demands: Demands,
     /// Whether to go on after the first failure; the answer stays the same.
     pub examine_all: bool,
     /// Time at which keys must be valid, Unix seconds.
@@ -111,13 +115,14 @@ pub fn native(
 fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result<Report, Error> {
     let tasks = judged_tasks(image, request)?;
     let mut report = Report::default();
+    report.checked = tasks.iter().map(subject).collect();
     if let Some(object) = ungrouped(image) {
         report.refuse(Failure::UngroupedObject(object));
         if !request.examine_all {
             return Ok(report);
         }
     }
-    let mut opener = Opener::new(image, material, request.now);
+    let mut opener = Opener::new(image, material, request);
     let steps = opener.plan(&tasks, request.examine_all);
     report.missing_keys = std::mem::take(&mut opener.missing_keys);
     let digests = Digests::compute(image, &wanted(&steps), request.threads)?;
@@ -127,9 +132,10 @@ fn judge(image: &Image<'_>, material: &KeyMaterial, request: &Request) -> Result
             Step::Signature(pending) => report.push(pending.finish(&digests)),
         }
         if report.failure().is_some() && !request.examine_all {
-            break;
+            return Ok(report);
         }
     }
+    policy::enforce(&mut report, &request.demands);
     Ok(report)
 }
 
@@ -150,7 +156,7 @@ pub fn missing_keys(
     if ungrouped(image).is_some() && !request.examine_all {
         return Ok(Vec::new());
     }
-    let mut opener = Opener::new(image, material, request.now);
+    let mut opener = Opener::new(image, material, request);
     opener.plan(&tasks, request.examine_all);
     Ok(opener.missing_keys)
 }
@@ -189,6 +195,12 @@ fn ungrouped(image: &Image<'_>) -> Option<u32> {
         .iter()
         .find(|o| o.group().is_none() && o.data_type() != DataType::Signature)
         .map(Descriptor::raw_id)
+}
+
+fn subject(task: &Task) -> Subject {
+    task.object.map_or(Subject::Group(task.group), |id| {
+        Subject::Object(task.group, id.get())
+    })
 }
 
 enum Step {
@@ -261,14 +273,14 @@ struct Opener<'i, 'a> {
     material: &'i KeyMaterial,
     keyrings: Vec<&'i Keyring>,
     keys: Vec<PublicKey>,
-    now: u64,
+    request: &'i Request,
     contents: HashMap<usize, Content<'a>>,
     by_link: HashMap<Link, Vec<&'i Descriptor>>,
     missing_keys: Vec<u64>,
 }
 
 impl<'i, 'a> Opener<'i, 'a> {
-    fn new(image: &'i Image<'a>, material: &'i KeyMaterial, now: u64) -> Self {
+    fn new(image: &'i Image<'a>, material: &'i KeyMaterial, request: &'i Request) -> Self {
         let keyrings = material.keyrings.iter().flatten();
         let mut by_link = HashMap::<Link, Vec<&Descriptor>>::new();
         for object in image.signatures() {
@@ -279,7 +291,7 @@ impl<'i, 'a> Opener<'i, 'a> {
             material,
             keyrings: keyrings.map(|(_, ring)| ring).collect(),
             keys: material.keys.iter().map(|k| k.key.clone()).collect(),
-            now,
+            request,
             contents: HashMap::new(),
             by_link,
             missing_keys: Vec::new(),
@@ -301,7 +313,7 @@ impl<'i, 'a> Opener<'i, 'a> {
                 Ok(candidates) => {
                     for candidate in candidates {
                         let pending = self.open(task, candidate);
-                        let fails = pending.then.is_some();
+                        let fails = pending.then.is_some() && !pending.report.ignored;
                         steps.push(Step::Signature(pending));
                         if fails && !examine_all {
                             return steps;
@@ -359,11 +371,18 @@ impl<'i, 'a> Opener<'i, 'a> {
                 verified: Vec::new(),
                 damaged: None,
                 failure: None,
+                unknown_signer: false,
+                ignored: false,
             },
             comparisons: Vec::new(),
             then: None,
         };
         pending.then = self.judge(task, object, &mut pending).err();
+        pending.report.ignored = match (self.request.demands.tolerated, &pending.then) {
+            (Tolerated::Nothing, _) | (_, None) => false,
+            (Tolerated::UnknownSigners, Some(_)) => pending.report.unknown_signer,
+            (Tolerated::NotValid, Some(failure)) => matches!(failure, Failure::NotValid { .. }),
+        };
         pending
     }
 
@@ -388,7 +407,10 @@ impl<'i, 'a> Opener<'i, 'a> {
         };
         pending.report.format = format;
         let format = format.ok_or(Failure::UnknownFormat)?;
-        self.require_material(format)?;
+        if let Err(failure) = self.require_material(format) {
+            pending.report.unknown_signer = true;
+            return Err(failure);
+        }
         if !task.legacy {
             object
                 .signature_hash()
@@ -426,8 +448,11 @@ impl<'i, 'a> Opener<'i, 'a> {
     }
 
     fn open_envelope(&self, data: &[u8], report: &mut SignatureReport) -> Result<Vec<u8>, String> {
-        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys)
-            .map_err(|error| error.to_string())?;
+        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys).map_err(|error| {
+            let refused = matches!(error, dsse::Error::Threshold);
+            report.unknown_signer = refused && self.names_no_known_key(data);
+            error.to_string()
+        })?;
         let accepted = opened.accepted().iter();
         let signers = accepted
             .filter_map(|index| self.material.keys.get(*index))
@@ -441,13 +466,22 @@ impl<'i, 'a> Opener<'i, 'a> {
         Ok(opened.payload().to_vec())
     }
 
+    /// Whether every signature of an envelope says to be by another key than those at hand.
+    ///
+    /// One that does not say whose it is may be a broken one of ours.
+    fn names_no_known_key(&self, data: &[u8]) -> bool {
+        let known: Vec<_> = self.keys.iter().map(PublicKey::ssh_fingerprint).collect();
+        dsse::entries(data)
+            .is_ok_and(|names| names.iter().all(|n| !n.is_empty() && !known.contains(n)))
+    }
+
     fn open_message(
         &mut self,
         data: &[u8],
         report: &mut SignatureReport,
     ) -> Result<Vec<u8>, String> {
         let known = self.material.keyrings.as_deref().unwrap_or_default();
-        match pgp::open(data, &self.keyrings, self.now) {
+        match pgp::open(data, &self.keyrings, self.request.now) {
             Ok(opened) => {
                 report.signer = Some(pgp_signer(opened.signer(), known));
                 Ok(opened.payload().to_vec())
@@ -455,6 +489,7 @@ impl<'i, 'a> Opener<'i, 'a> {
             Err(refusal) => {
                 report.signer = refusal.signer().map(|signer| pgp_signer(signer, known));
                 if matches!(refusal.error(), pgp::Error::UnknownSigner) {
+                    report.unknown_signer = true;
                     for id in pgp::issuers(data) {
                         if !self.missing_keys.contains(&id) {
                             self.missing_keys.push(id);

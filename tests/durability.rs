@@ -4,6 +4,8 @@
 //! The calls are found and hit with `strace`; `docs/reliability.md` has the
 //! figures that these tests print.
 
+#[path = "durability/edit.rs"]
+mod edit;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::table;
-use support::{Home, Outcome, peers, run, skip, skip_without, tool};
+use support::{Home, Outcome, TIME, peers, run, skip, skip_without, strace, tool};
 
 /// Calls that change an image.
 const IMAGE_CALLS: &[&str] = &[
@@ -49,9 +51,6 @@ const KEYRING_CALLS: &[&str] = &[
     "unlink",
     "unlinkat",
 ];
-
-/// Makes every signing repeatable in time.
-const TIME: &str = "1795000000";
 
 /// A way to sign a copy of an image, and to verify it.
 struct Case {
@@ -213,25 +212,6 @@ fn without_position(line: &str) -> String {
         [id, group, link, _, kind] => format!("{id}|{group}|{link}|{kind}"),
         _ => line.to_owned(),
     }
-}
-
-fn strace(command: &Command, options: &[String]) -> Command {
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o"]);
-    traced.arg(command.get_current_dir().expect("a folder").join("trace"));
-    traced
-        .args(options)
-        .arg("--")
-        .arg(command.get_program())
-        .args(command.get_args());
-    traced.current_dir(command.get_current_dir().expect("a folder"));
-    traced.env_clear();
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            traced.env(name, value);
-        }
-    }
-    traced
 }
 
 /// How often a command makes each of some calls.

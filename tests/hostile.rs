@@ -5,6 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
+use sigsif::policy::Demands;
 use sigsif::sif::Image;
 use sigsif::ui::text;
 use std::fs::{self, File};
@@ -835,6 +836,7 @@ fn look_at_everything(bytes: &Vec<u8>) {
     let key = support::public_key("p256");
     let request = sigsif::verify::Request {
         selection: sigsif::scope::Selection::default(),
+        demands: Demands::default(),
         examine_all: true,
         now: support::NOW,
         threads: 1,

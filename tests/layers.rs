@@ -10,8 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "remote", "sign", "verify", "check", "coverage", "report",
-            "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
+            "ui", "disk", "net", "remote", "sign", "verify", "policy", "check", "coverage",
+            "report", "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
         ],
     ),
     // `ui` renders reports and listings, `disk` writes patches.
@@ -31,15 +31,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "verify",
         &[
-            "report", "check", "scope", "payload", "signer", "key", "oci", "sif", "digest",
-            "gojson",
+            "policy", "report", "check", "scope", "payload", "signer", "key", "oci", "sif",
+            "digest", "gojson",
         ],
     ),
-    ("check", &["signer", "key", "oci", "sif", "digest"]),
+    (
+        "check",
+        &["payload", "signer", "key", "oci", "sif", "digest"],
+    ),
     (
         "coverage",
         &["report", "payload", "signer", "key", "sif", "digest"],
     ),
+    ("policy", &["report", "key", "digest"]),
     ("report", &["payload", "sif", "digest"]),
     ("scope", &["sif", "digest"]),
     ("payload", &["sif", "digest", "gojson"]),

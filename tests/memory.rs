@@ -3,6 +3,7 @@
 mod support;
 
 use sigsif::key::pem::{PrivateKey, PublicKey};
+use sigsif::policy::Demands;
 use sigsif::scope::Selection;
 use sigsif::sif::{Backing, Image};
 use sigsif::sign::{self, NativeSigner};
@@ -93,6 +94,36 @@ fn one_object_of_a_gibibyte_needs_little_memory() {
 #[test]
 fn four_objects_hashed_at_once_need_little_memory() {
     assert_small(&[256 << 20; 4]);
+}
+
+#[test]
+fn a_huge_object_is_added_in_pieces_also_from_a_pipe() {
+    if tool("sh").is_none() || !Path::new("/usr/bin/time").is_file() {
+        return skip("sh or GNU time is not installed");
+    }
+    let home = Home::new();
+    let image = home.join("image.sif");
+    run(home.sigsif(["sif", "new", "--capacity", "1"]).arg(&image)).expect(0);
+    let peak = home.join("peak");
+    // The second one finds a full table: everything is written anew.
+    for datatype in ["7", "11"] {
+        let mut command = home.clean("sh");
+        command
+            .arg("-c")
+            .arg("head -c 268435456 /dev/zero | /usr/bin/time -f %M -o \"$1\" \"$2\" sif add --datatype \"$4\" --groupid 1 \"$3\" -")
+            .arg("sh")
+            .arg(&peak)
+            .arg(env!("CARGO_BIN_EXE_sigsif"))
+            .arg(&image)
+            .arg(datatype);
+        run(&mut command).expect(0);
+        let figure = fs::read_to_string(&peak).expect("a figure");
+        let figure: u64 = figure.trim().parse().expect("a number");
+        eprintln!("add of 256 MiB from a pipe: {figure} KiB");
+        assert!(figure <= LIMIT, "{figure} KiB, limit {LIMIT}");
+    }
+    let objects = table::objects(&fs::read(&image).expect("the image"));
+    assert!(objects.iter().all(|object| object.size == 256 << 20));
 }
 
 #[test]
@@ -208,6 +239,7 @@ fn every_object_is_hashed_once_however_many_signatures() {
     let image = Image::parse(&backing).expect("an image");
     let request = Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: true,
         now: NOW,
         threads: 2,
@@ -240,6 +272,7 @@ fn nothing_is_hashed_before_a_missing_signature_is_noticed() {
     let public = PublicKey::from_pem(&read_peers("keys/p256.pub.pem")).expect("a key");
     let request = Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 2,

@@ -4,7 +4,8 @@
 //! `SIGSIF_PEERS=required` a missing `gpg` or `openssl` fails. Apptainer is
 //! looked for in `PATH`, or started with the words of `SIGSIF_APPTAINER`
 //! (`chroot /sid apptainer`); `SIGSIF_APPTAINER_DIR` then names a folder that
-//! has the same path on both sides.
+//! has the same path on both sides. `siftool`, with `SIGSIF_SIFTOOL`, takes
+//! part in editing where it is there as well.
 
 mod support;
 
@@ -624,6 +625,236 @@ fn a_protected_key_of_sigsif_opens_in_apptainer() {
     run(home.sigsif(["verify", "--local"]).arg(&image)).expect(0);
 }
 
+// ---- Editing ----
+
+#[derive(Clone, Copy, Debug)]
+enum Editor {
+    Sigsif,
+    Apptainer,
+    Siftool,
+}
+
+/// The programs that edit one image in turn.
+struct Editors {
+    apptainer: Apptainer,
+    siftool: Option<Vec<String>>,
+    image: PathBuf,
+}
+
+impl Editors {
+    fn new() -> Option<Self> {
+        let apptainer = Apptainer::new()?;
+        let siftool = match std::env::var("SIGSIF_SIFTOOL") {
+            Ok(words) => Some(words.split_whitespace().map(str::to_owned).collect()),
+            Err(_) => tool("siftool").map(|_| vec!["siftool".to_owned()]),
+        };
+        let image = apptainer.home.join("edited.sif");
+        Some(Self {
+            apptainer,
+            siftool,
+            image,
+        })
+    }
+
+    fn all(&self) -> Vec<Editor> {
+        let mut all = vec![Editor::Sigsif, Editor::Apptainer];
+        all.extend(self.siftool.is_some().then_some(Editor::Siftool));
+        all
+    }
+
+    /// Runs `sif ARGS`, `IMAGE` standing for the image.
+    fn sif(&self, by: Editor, args: &[&str]) -> Outcome {
+        let image = text(&self.image);
+        let args = args.iter().map(|arg| match *arg {
+            "IMAGE" => image,
+            other => other,
+        });
+        let mut command = match by {
+            Editor::Sigsif => self.apptainer.home.sigsif(["sif"]),
+            Editor::Apptainer => {
+                return self
+                    .apptainer
+                    .run(&[&["sif"], &args.collect::<Vec<_>>()[..]].concat());
+            }
+            Editor::Siftool => {
+                let words = self.siftool.as_ref().expect("siftool");
+                let mut command = self.apptainer.home.clean(&words[0]);
+                command.args(&words[1..]);
+                command
+            }
+        };
+        run(command.args(args))
+    }
+
+    /// An edit that succeeds, after which all see the same image.
+    fn edit(&self, by: Editor, args: &[&str]) {
+        let done = self.sif(by, args);
+        assert_eq!(done.code, Some(0), "{by:?} {args:?}: {done}");
+        self.agree(&format!("{by:?} {args:?}"));
+    }
+
+    fn agree(&self, after: &str) {
+        for what in ["list", "header"] {
+            let ours = self.sif(Editor::Sigsif, &[what, "IMAGE"]).expect(0);
+            for by in &self.all()[1..] {
+                let theirs = self.sif(*by, &[what, "IMAGE"]).expect(0);
+                assert_eq!(theirs.stdout, ours.stdout, "{by:?} {what} after {after}");
+            }
+        }
+    }
+
+    fn sign(&self, by: Editor) -> Outcome {
+        let key = pem("p256", "key");
+        let args = ["sign", "--key", text(&key), text(&self.image)];
+        let done = match by {
+            Editor::Sigsif => run(&mut self.apptainer.home.sigsif(args)),
+            _ => self.apptainer.run(&args),
+        };
+        assert_eq!(done.code, Some(0), "{by:?}: {done}");
+        self.agree("signing");
+        done
+    }
+
+    /// Both verifiers come to the same answer.
+    fn verify(&self, code: i32, after: &str) {
+        let key = pem("p256", "pub");
+        let args = ["verify", "--key", text(&key), text(&self.image)];
+        let ours = run(&mut self.apptainer.home.sigsif(args));
+        let theirs = self.apptainer.run(&args);
+        assert_eq!(theirs.code, Some(code), "after {after}: {theirs}");
+        assert_eq!(ours.code, Some(code), "after {after}: {ours}");
+        assert_eq!(ours.stdout, theirs.stdout, "after {after}");
+    }
+}
+
+#[test]
+fn sigsif_and_the_originals_edit_one_image_in_turn() {
+    let Some(editors) = Editors::new() else {
+        return;
+    };
+    let home = &editors.apptainer.home;
+    let data = home.write("data", &[7; 5000]);
+    let data = text(&data);
+    let deffile = ["--datatype", "1", "--groupid", "1"];
+    let json = ["--datatype", "6", "--groupid", "2", "--alignment", "64"];
+    let partition = |kind| {
+        [
+            "--datatype",
+            "4",
+            "--groupid",
+            "1",
+            "--partfs",
+            "1",
+            "--partarch",
+            "2",
+            "--parttype",
+            kind,
+        ]
+    };
+    let all = editors.all();
+    for first in 0..all.len() {
+        // Each makes the image once, and each step is done by each once.
+        let mut turn = all.iter().cycle().skip(first).copied();
+        let mut next = || turn.next().expect("an editor");
+        let add = |by, flags: &[&str]| {
+            editors.edit(by, &[&["add"], flags, &["IMAGE", data]].concat());
+        };
+        editors.edit(next(), &["new", "IMAGE"]);
+        add(next(), &deffile);
+        add(next(), &partition("2"));
+        add(next(), &partition("1"));
+        add(next(), &json);
+        let refused = editors.sif(
+            next(),
+            &[&["add"], &partition("2")[..], &["IMAGE", data]].concat(),
+        );
+        refused
+            .expect(1)
+            .says("image already contains a primary partition");
+        editors.sign(Editor::Sigsif);
+        editors.sign(Editor::Apptainer);
+        editors.verify(0, "signing");
+        // Signatures cover which partition is the primary one.
+        editors.edit(next(), &["setprim", "3", "IMAGE"]);
+        editors.verify(255, "setprim 3");
+        editors.edit(next(), &["setprim", "2", "IMAGE"]);
+        editors.verify(0, "setprim 2");
+        // Group 2 goes, then its signatures; group 1 does not notice.
+        for id in ["4", "6", "8"] {
+            editors.edit(next(), &["del", id, "IMAGE"]);
+            editors.verify(0, "del");
+        }
+        // The free slot is taken again.
+        add(next(), &json);
+        editors.verify(255, "an unsigned group");
+        let info = editors.sif(next(), &["info", "4", "IMAGE"]).expect(0);
+        let info = String::from_utf8_lossy(&info.stdout).into_owned();
+        assert!(info.contains("JSON.Generic"), "{info}");
+        let dumped = editors.sif(next(), &["dump", "4", "IMAGE"]).expect(0);
+        assert_eq!(dumped.stdout, [7; 5000]);
+        editors.sign(Editor::Apptainer);
+        editors.verify(0, "signing again");
+        fs::remove_file(&editors.image).expect("the image");
+    }
+}
+
+#[test]
+fn a_grown_image_stays_an_image_of_the_originals() {
+    let Some(editors) = Editors::new() else {
+        return;
+    };
+    let home = &editors.apptainer.home;
+    let data = home.write("data", &[7; 5000]);
+    let data = text(&data);
+    let add: [&str; 7] = ["add", "--datatype", "6", "--groupid", "1", "IMAGE", data];
+    let partition = [
+        "add",
+        "--datatype",
+        "4",
+        "--groupid",
+        "1",
+        "--partfs",
+        "1",
+        "--partarch",
+        "2",
+        "--parttype",
+        "2",
+        "IMAGE",
+        data,
+    ];
+    for by in &editors.all()[1..] {
+        for signed_first in [false, true] {
+            let capacity = if signed_first { "3" } else { "2" };
+            editors.edit(Editor::Sigsif, &["new", "--capacity", capacity, "IMAGE"]);
+            editors.edit(*by, &partition);
+            editors.edit(Editor::Sigsif, &add);
+            if signed_first {
+                editors.sign(Editor::Apptainer);
+            }
+            editors
+                .sif(*by, &add)
+                .expect(1)
+                .says("insufficient descriptor capacity");
+            if signed_first {
+                editors.edit(Editor::Sigsif, &["grow", "--capacity", "9", "IMAGE"]);
+                editors.verify(0, "growing");
+            } else {
+                editors.sign(Editor::Sigsif).says("table of descriptors");
+            }
+            let bytes = fs::read(&editors.image).expect("the image");
+            assert_eq!(table::by_id(&bytes, 1).range().start % 4096, 0);
+            editors.sign(Editor::Apptainer);
+            editors.verify(0, "signing after growth");
+            editors.edit(*by, &["add", "--datatype", "7", "IMAGE", data]);
+            editors.verify(255, "an object in no group");
+            let last = table::objects(&fs::read(&editors.image).expect("the image")).len();
+            editors.edit(*by, &["del", &last.to_string(), "IMAGE"]);
+            editors.verify(0, "deleting it");
+            fs::remove_file(&editors.image).expect("the image");
+        }
+    }
+}
+
 /// `fixtures/apptainer`: images signed by sigsif, and what the originals said.
 #[test]
 fn recorded_answers_of_the_originals_hold() {
@@ -683,4 +914,31 @@ fn recorded_answers_of_the_originals_hold() {
         "an image without an answer"
     );
     assert_eq!((by_apptainer, by_singularity), (24, 8));
+}
+
+/// `fixtures/apptainer/edit`: images edited by sigsif and the originals, and
+/// what the originals said.
+#[test]
+fn recorded_answers_about_edited_images_hold() {
+    let folder = project().join("fixtures/apptainer/edit");
+    let answers = fs::read_to_string(folder.join("answers.jsonl")).expect("answers");
+    let home = Home::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(answer["rc"], 0, "the original refused: {line}");
+        let argv = answer["argv"].as_array().expect("words").iter();
+        let argv: Vec<_> = argv.map(|word| word.as_str().expect("a word")).collect();
+        let ours = run(home.sigsif(&argv).current_dir(&folder)).expect(0);
+        let ours = String::from_utf8(ours.stdout).expect("text");
+        assert_eq!(answer["stdout"], ours, "{argv:?}");
+        let image = *argv.last().expect("an image");
+        seen.insert((answer["peer"].to_string(), image.to_owned()));
+    }
+    assert_eq!(seen.len(), 3 * 4, "{seen:?}");
+    // Neither growth nor the deletes of the originals, that cut the file off,
+    // leave anything that is not in order.
+    for image in ["made.sif", "grown.sif", "extended.sif", "compacted.sif"] {
+        run(home.sigsif(["sif", "check", image]).current_dir(&folder)).expect(0);
+    }
 }

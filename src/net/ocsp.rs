@@ -69,12 +69,31 @@ pub enum Error {
     Circle,
 }
 
+/// What was refused of a chain, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refusal {
+    /// Why.
+    pub error: Error,
+    /// Index of the certificate in [`Chain::links`].
+    pub link: usize,
+}
+
 /// What is told while certificates are checked.
 pub enum Step<'a> {
     /// This one is asked about.
     Asks(Link<'a>),
     /// Nobody can be asked about this one, the root.
     Skips(&'a Certificate),
+}
+
+/// Whose certificate is asked about.
+#[derive(Clone, Copy)]
+enum About {
+    /// One of the path.
+    Path,
+    /// That of a delegate which answered about one of the path.
+    Responder,
 }
 
 /// What is needed to ask.
@@ -95,24 +114,30 @@ impl Inquiry<'_> {
     /// vouches for. `tell` hears what is done.
     ///
     /// # Errors
-    /// [`Error`] for the first certificate that is not known to be good.
+    /// [`Refusal`] of the first certificate that is not known to be good.
     pub fn check(
         &self,
         chain: &Chain,
         tell: &dyn Fn(Step<'_>),
-    ) -> Result<Vec<Option<Answer>>, Error> {
+    ) -> Result<Vec<Option<Answer>>, Refusal> {
         if let [alone] = chain.certificates()
             && !alone.is_self_issued()
         {
-            return Err(Error::NoIssuer(alone.issuer()));
+            return Err(Refusal {
+                error: Error::NoIssuer(alone.issuer()),
+                link: 0,
+            });
         }
         let mut answers = Vec::new();
-        for link in chain.links() {
+        for (index, link) in chain.links().enumerate() {
             tell(Step::Asks(link));
             let by_crl = link.certificate.ocsp_urls().is_empty() && link.crl.is_some();
             answers.push(match by_crl {
                 true => None,
-                false => Some(self.good(link.certificate, link.issuer, None)?),
+                false => Some(
+                    self.good(link.certificate, link.issuer, About::Path)
+                        .map_err(|error| Refusal { error, link: index })?,
+                ),
             });
         }
         if let Some(root) = chain.certificates().last() {
@@ -122,17 +147,15 @@ impl Inquiry<'_> {
     }
 
     /// Asks the responders in turn until one gives an answer that counts.
-    ///
-    /// `responder` is the one whose own certificate this is about.
     fn good(
         &self,
         certificate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<Answer, Error> {
         let mut last = Error::NoResponder;
         for url in certificate.ocsp_urls().iter().take(MAX_RESPONDERS) {
-            match self.ask(url, certificate, issuer, responder) {
+            match self.ask(url, certificate, issuer, about) {
                 Ok(answer) => return Ok(answer),
                 Err(revoked @ Error::Revoked { .. }) => return Err(revoked),
                 Err(other) => last = other,
@@ -146,7 +169,7 @@ impl Inquiry<'_> {
         url: &str,
         certificate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<Answer, Error> {
         let query = Query::new(certificate, issuer)?;
         let answer = query.judge(&exchange(self.client, url, query.request())?, self.moment)?;
@@ -156,7 +179,7 @@ impl Inquiry<'_> {
             Status::Unknown => return Err(Error::Unknown),
         }
         if let Some(delegate) = &answer.delegate {
-            self.require_good_delegate(delegate, issuer, responder)
+            self.require_good_delegate(delegate, issuer, about)
                 .map_err(|fault| Error::Delegate {
                     subject: delegate.subject(),
                     fault: Box::new(fault),
@@ -173,7 +196,7 @@ impl Inquiry<'_> {
         &self,
         delegate: &Certificate,
         issuer: &Certificate,
-        responder: Option<&Certificate>,
+        about: About,
     ) -> Result<(), Error> {
         match crl::status(self.crls, delegate, issuer, self.moment) {
             crl::Status::Good(_) => return Ok(()),
@@ -183,10 +206,10 @@ impl Inquiry<'_> {
         if delegate.has_ocsp_no_check() || delegate.ocsp_urls().is_empty() {
             return Ok(());
         }
-        match responder {
+        match about {
+            About::Path => self.good(delegate, issuer, About::Responder).map(drop),
             // One step: who vouches for a responder needs nobody to vouch for it.
-            Some(_) => Err(Error::Circle),
-            None => self.good(delegate, issuer, Some(delegate)).map(drop),
+            About::Responder => Err(Error::Circle),
         }
     }
 }

@@ -185,6 +185,52 @@ pub fn with_image(index: &[u8], ref_name: &str, image: &CosignImage) -> Result<V
     replace().map_err(Error::Index)
 }
 
+/// An entry of an index that is written anew.
+pub struct NewEntry {
+    /// Media type of the document.
+    pub media_type: String,
+    /// Length of the document in bytes.
+    pub size: usize,
+    /// Digest of the document.
+    pub digest: Digest,
+    /// Name of the entry.
+    pub ref_name: Option<String>,
+    /// Artifact type.
+    pub artifact_type: Option<String>,
+}
+
+/// An index of these entries, as oci-tools writes it.
+///
+/// # Errors
+/// [`Error::Index`].
+pub fn index(entries: &[NewEntry]) -> Result<Vec<u8>, Error> {
+    let digests: Vec<_> = entries.iter().map(|e| e.digest.to_string()).collect();
+    let manifests = entries.iter().zip(&digests).map(|(entry, digest)| {
+        let name = entry.ref_name.iter();
+        Descriptor {
+            media_type: &entry.media_type,
+            size: entry.size,
+            digest,
+            annotations: name.map(|name| (REF_NAME, name.clone())).collect(),
+            artifact_type: entry.artifact_type.as_deref(),
+        }
+    });
+    gojson::to_vec(&NewIndex {
+        schema_version: 2,
+        media_type: INDEX_TYPE,
+        manifests: manifests.collect(),
+    })
+    .map_err(Error::Index)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewIndex<'a> {
+    schema_version: u8,
+    media_type: &'static str,
+    manifests: Vec<Descriptor<'a>>,
+}
+
 /// An annotation of a descriptor.
 pub(super) fn annotation(descriptor: &RawValue, name: &str) -> Option<String> {
     let descriptor = Object::parse(descriptor.get().as_bytes()).ok()?;

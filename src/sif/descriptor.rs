@@ -294,6 +294,13 @@ impl Descriptor {
         new
     }
 
+    /// This object with the used byte that writers store.
+    pub(super) fn with_used_byte(&self) -> Self {
+        let mut new = self.clone();
+        put(&mut new.raw, 4, &[1]);
+        new
+    }
+
     /// This object with its data elsewhere.
     pub(super) fn at_offset(&self, offset: i64) -> Self {
         let mut new = self.clone();

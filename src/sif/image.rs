@@ -859,6 +859,35 @@ pub(super) mod tests {
 
     const TABLE: usize = 4096;
 
+    #[test]
+    fn a_snapshot_knows_when_header_or_table_changed() {
+        let bytes = image_of(&[(1, 1, 8776, 10), (2, 1, 8786, 4)]);
+        let snapshot = Image::parse(&bytes).unwrap().snapshot();
+        assert!(snapshot.matches(&bytes));
+        let changed = |at: usize| {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            !snapshot.matches(&other)
+        };
+        // Header; a used descriptor; used bytes of a used and of a free slot.
+        for at in [
+            80,
+            96,
+            TABLE + 17,
+            TABLE + 585 + 300,
+            TABLE + 4,
+            TABLE + 5 * 585 + 4,
+        ] {
+            assert!(changed(at), "byte {at}");
+        }
+        assert!(
+            !changed(TABLE + 5 * 585 + 9),
+            "the rest of a free slot is nobody's"
+        );
+        assert!(!changed(8776), "data is not part of it");
+        assert!(!snapshot.matches(&bytes[..TABLE + 585]));
+    }
+
     /// An image of generic objects: (id, group, offset, size).
     pub(crate) fn image_of(objects: &[(u32, u32, i64, i64)]) -> Vec<u8> {
         let capacity = 8;

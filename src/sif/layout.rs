@@ -3,7 +3,7 @@
 //! Source: spec/sif.md 1.1, 1.9, 1.10.
 
 use super::descriptor::{DESCRIPTOR_LEN, Descriptor};
-use super::header::HEADER_LEN;
+use super::header::{HEADER_LEN, table_len};
 use super::image::{Image, Place};
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -82,7 +82,12 @@ impl<'i> Layout<'i> {
     /// anywhere are left out.
     pub fn of(image: &'i Image<'_>) -> Self {
         let table_end = image.slot_position(image.capacity());
-        let (placed, data_end) = place(image.objects().iter(), image.header().data_offset());
+        let home_end = TABLE_HOME.saturating_add(table_len(image.capacity()));
+        let data_start = match is_interrupted(image) {
+            true => i64::try_from(home_end).unwrap_or(i64::MAX),
+            false => image.header().data_offset(),
+        };
+        let (placed, data_end) = place(image.objects().iter(), data_start);
         let start = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
         Self {
             parts: parts(image),
@@ -98,6 +103,15 @@ impl<'i> Layout<'i> {
             ],
         }
     }
+}
+
+/// Whether the header names a copy of the table that an interrupted edit left behind the data.
+///
+/// Such a header says that the data begins behind the copy.
+pub fn is_interrupted(image: &Image<'_>) -> bool {
+    let table_end = image.slot_position(image.capacity());
+    image.table_position() > TABLE_HOME
+        && u64::try_from(image.header().data_offset()) == Ok(table_end)
 }
 
 /// Brings objects into the order of the file, and finds the position behind the last one.
@@ -129,6 +143,7 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
     let len = image.len();
     let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(len);
     let table = clamp(image.table_position())..clamp(image.slot_position(image.capacity()));
+    let start = u64::try_from(image.header().data_offset()).map_or(0, clamp);
     let mut used = vec![(0..HEADER_LEN.min(len), Kind::Header)];
     if !table.is_empty() {
         used.push((table.clone(), Kind::Table));
@@ -144,6 +159,18 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
     let mut gap = Gap::AfterHeader;
     let mut at = 0;
     for (range, kind) in used {
+        if gap == Gap::AfterTable && range.start > start {
+            // What lies in the data section was data of an object that is gone.
+            if start > at {
+                let kind = Kind::Gap(gap);
+                parts.push(Part {
+                    range: at..start,
+                    kind,
+                });
+                at = start;
+            }
+            gap = Gap::BetweenObjects;
+        }
         if range.start > at {
             let kind = Kind::Gap(gap);
             let range = at..range.start;
@@ -161,7 +188,6 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
         };
     }
     // Without data the space up to the start of the data belongs to the table.
-    let start = u64::try_from(image.header().data_offset()).map_or(0, clamp);
     if gap == Gap::AfterTable && start > at {
         let range = at..start;
         at = start;

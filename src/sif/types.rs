@@ -227,6 +227,15 @@ impl Arch {
     /// Code `00`: no architecture.
     pub const UNKNOWN: Self = Self(*b"00\0");
 
+    /// The architecture with this code; `None` for 0 and unknown ones.
+    pub fn from_number(code: u8) -> Option<Self> {
+        if code == 0 || usize::from(code) >= ARCHES.len() {
+            return None;
+        }
+        let digit = |value: u8| b'0'.saturating_add(value);
+        Some(Self([digit(code / 10), digit(code % 10), 0]))
+    }
+
     /// Go's name of the architecture, `unknown` for any other three bytes.
     pub fn name(self) -> &'static str {
         let [tens, ones, 0] = self.0 else {
@@ -251,6 +260,9 @@ mod tests {
         assert_eq!(Arch(*b"01\0").name(), "386");
         assert_eq!(Arch(*b"02\0").name(), "amd64");
         assert_eq!(Arch(*b"13\0").name(), "loong64");
+        assert_eq!(Arch::from_number(4).map(Arch::name), Some("arm64"));
+        assert_eq!(Arch::from_number(13).map(Arch::name), Some("loong64"));
+        assert_eq!((Arch::from_number(0), Arch::from_number(14)), (None, None));
         for odd in [*b"14\0", *b"99\0", *b"0 \0", *b"020", *b"\0\0\0", *b"00\0"] {
             assert_eq!(Arch(odd).name(), "unknown");
         }

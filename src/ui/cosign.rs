@@ -1,7 +1,8 @@
 //! Renders reports about cosign signatures.
 
+use super::json::{FullPolicy, full_policy};
 use crate::gojson;
-use crate::report::{CosignReport, CosignSignature, CosignVerdict};
+use crate::report::{CosignReport, CosignSignature, CosignVerdict, Standing};
 use serde::Serialize;
 
 /// The valid payloads as the originals print them: one line of JSON.
@@ -18,8 +19,14 @@ pub fn payloads(report: &CosignReport) -> String {
 }
 
 /// The whole report as JSON; `Err` is the reason why there is none, and
-/// `refusal` the one why the image is refused all the same.
-pub fn json(image: &str, outcome: Result<&CosignReport, &str>, refusal: Option<&str>) -> String {
+/// `refusal` the one why the image is refused all the same. `standing` tells about demands on the
+/// signers.
+pub fn json(
+    image: &str,
+    outcome: Result<&CosignReport, &str>,
+    refusal: Option<&str>,
+    standing: Option<&Standing>,
+) -> String {
     let (verdict, reason) = match (outcome, refusal) {
         (Err(reason), _) => ("error", Some(reason)),
         (Ok(_), Some(reason)) => ("refused", Some(reason)),
@@ -40,6 +47,7 @@ pub fn json(image: &str, outcome: Result<&CosignReport, &str>, refusal: Option<&
         signatures: report
             .map(|report| report.signatures.iter().map(Signature::from).collect())
             .unwrap_or_default(),
+        policy: standing.map(|standing| full_policy(std::slice::from_ref(standing))),
     };
     super::json::pretty(&document)
 }
@@ -54,6 +62,8 @@ struct Document<'r> {
     blobs: usize,
     problems: &'r [String],
     signatures: Vec<Signature>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<FullPolicy>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +81,7 @@ struct Signature {
 #[serde(rename_all = "camelCase")]
 struct Signer {
     key_id: String,
+    spki: String,
     algorithm: String,
 }
 
@@ -87,6 +98,7 @@ impl From<&CosignSignature> for Signature {
             reason: signature.reason(),
             signer: signature.signer.as_ref().map(|signer| Signer {
                 key_id: signer.key_id.clone(),
+                spki: signer.spki.clone(),
                 algorithm: signer.algorithm.clone(),
             }),
             scheme: signature.scheme,

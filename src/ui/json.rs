@@ -5,6 +5,7 @@ use crate::key::index;
 use crate::key::pgp::{Entity, KeyInfo, SecretState};
 use crate::report::{
     CertificateFacts, Failure, Format, ObjectSummary, Report, Revocation, SignatureReport, Signer,
+    Standing, Subject,
 };
 use serde::Serialize;
 
@@ -107,6 +108,7 @@ pub fn full(
         .or_else(|| error.map(ToOwned::to_owned))
         .or(refusal);
     let signatures = report.map(|r| r.signatures.iter().map(full_signature).collect());
+    let standing = report.and_then(|r| r.standing.as_deref());
     let problems = report.map(|r| r.general.iter().map(ToString::to_string).collect());
     let missing = report.map(|r| {
         r.missing_keys
@@ -123,6 +125,7 @@ pub fn full(
         problems: problems.unwrap_or_default(),
         missing_keys: missing.unwrap_or_default(),
         signatures: signatures.unwrap_or_default(),
+        policy: standing.map(full_policy),
         coverage: coverage.map(super::coverage::json),
     })
 }
@@ -139,7 +142,47 @@ struct Full<'a> {
     missing_keys: Vec<String>,
     signatures: Vec<FullSignature>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<FullPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<super::coverage::Json>,
+}
+
+#[derive(Serialize)]
+pub(super) struct FullPolicy {
+    verdict: &'static str,
+    subjects: Vec<FullStanding>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FullStanding {
+    group: Option<u32>,
+    only_object: Option<u32>,
+    signers: Vec<FullSigner>,
+    distinct: usize,
+    unmet: Vec<String>,
+}
+
+pub(super) fn full_policy(standing: &[Standing]) -> FullPolicy {
+    let is_met = standing.iter().all(|entry| entry.unmet.is_empty());
+    let subject = |entry: &Standing| {
+        let (group, only_object) = match entry.subject {
+            Subject::Group(group) => (Some(group.get()), None),
+            Subject::Object(group, id) => (Some(group.get()), Some(id)),
+            Subject::Image => (None, None),
+        };
+        FullStanding {
+            group,
+            only_object,
+            signers: entry.signers.iter().map(full_signer).collect(),
+            distinct: entry.distinct,
+            unmet: entry.unmet.iter().map(ToString::to_string).collect(),
+        }
+    };
+    FullPolicy {
+        verdict: if is_met { "met" } else { "notMet" },
+        subjects: standing.iter().map(subject).collect(),
+    }
 }
 
 #[derive(Serialize)]
@@ -152,6 +195,7 @@ struct FullSignature {
     legacy: bool,
     verdict: &'static str,
     reason: Option<String>,
+    unknown_signer: bool,
     signer: Option<FullSigner>,
     objects: Vec<FullObject>,
 }
@@ -287,10 +331,12 @@ fn full_signature(signature: &SignatureReport) -> FullSignature {
         legacy: signature.legacy,
         verdict: match &signature.failure {
             None => "valid",
+            Some(_) if signature.ignored => "ignored",
             Some(failure) if failure.is_about_content() => "refused",
             Some(_) => "notJudged",
         },
         reason: signature.failure.as_ref().map(ToString::to_string),
+        unknown_signer: signature.unknown_signer,
         signer: signature.signer.as_ref().map(full_signer),
         objects: good.chain(bad).collect(),
     }

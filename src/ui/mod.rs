@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod findings;
 pub mod json;
 pub mod listing;
+pub mod progress;
 pub mod prompt;
 pub mod text;
 pub mod tree;

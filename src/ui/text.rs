@@ -4,7 +4,9 @@ use super::{Columns, escaped, one_line};
 use crate::key::index::{self, ListedKey};
 use crate::key::pgp::Entity;
 use crate::key::x509;
-use crate::report::{ObjectSummary, Origin, PgpSigner, SignatureReport, Signer};
+use crate::report::{
+    Failure, ObjectSummary, Origin, PgpSigner, SignatureReport, Signer, Standing, Subject,
+};
 use crate::sif::types::DataType;
 use crate::sif::{Descriptor, ExtraError, Image, Link, UNSET_TIME};
 use std::fmt::Write as _;
@@ -135,9 +137,56 @@ pub fn judged_at(at: u64) -> String {
     format!("Judged as of {}, not as of now\n", x509::time(at))
 }
 
+/// Whose signatures count for the demands on the signers.
+pub fn standing(standing: &[Standing]) -> String {
+    let mut out = format!(
+        "Signers that count:\nGROUP   |OBJECT  |SIGNER\n{}\n",
+        "-".repeat(48)
+    );
+    for entry in standing {
+        let (group, object) = match entry.subject {
+            Subject::Group(group) => (group.to_string(), "ALL".to_owned()),
+            Subject::Object(group, id) => (group.to_string(), id.to_string()),
+            Subject::Image => ("NONE".to_owned(), "ALL".to_owned()),
+        };
+        let names = entry.signers.iter().flat_map(signer_names);
+        let names: Vec<String> = names.collect();
+        let nobody = names.is_empty().then(|| "NONE".to_owned());
+        for name in names.into_iter().chain(nobody) {
+            let _ = writeln!(out, "{group:<8}|{object:<8}|{}", one_line(&name));
+        }
+    }
+    out
+}
+
+/// What people call the keys of a signer.
+pub fn signer_names(signer: &Signer) -> Vec<String> {
+    match signer {
+        Signer::Pgp(pgp) => vec![format!("PGP {}", pgp.fingerprint)],
+        Signer::Keys(keys) => keys
+            .iter()
+            .map(|key| match &key.certificate {
+                Some(facts) => format!("{} {}", key.algorithm, facts.subject),
+                None if key.key_id.is_empty() => format!("{} {}", key.algorithm, key.spki),
+                None => format!("{} {}", key.algorithm, key.key_id),
+            })
+            .collect(),
+    }
+}
+
 /// What the originals print for one signature. Source: spec/sif.md 4.9.
 pub fn signature(report: &SignatureReport, color: bool) -> String {
     let mut out = String::new();
+    if let (Some(failure), true) = (&report.failure, report.ignored) {
+        let reason = match failure {
+            Failure::NotValid { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        let (id, subject) = (report.object, report.subject());
+        let reason = one_line(&reason);
+        let _ = writeln!(out, "Signature object {id} of {subject} ignored: {reason}");
+        return out;
+    }
     if let Some(Signer::Pgp(signer)) = &report.signer {
         pgp_signer(&mut out, signer, color);
     }

@@ -9,6 +9,7 @@ use super::common::program::{Answer, Call, Input, Sandbox, run};
 use sigsif::disk::sif_file::{SifFile, Wait};
 use sigsif::key::pem::{PrivateKey, PublicKey};
 use sigsif::key::pgp::{Keyring, SigningKey, entities_from_armored_or_binary};
+use sigsif::policy::Demands;
 use sigsif::report::{Origin, Report, Signer};
 use sigsif::scope::{Legacy, Selection};
 use sigsif::sif::Image;
@@ -372,6 +373,7 @@ fn request(legacy: Legacy) -> Request {
             objects: Vec::new(),
             legacy,
         },
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 1,

@@ -56,6 +56,8 @@ pub enum Reason {
     Singularity(&'static str),
     /// A convention outside the originals.
     Convention(&'static str),
+    /// spec/sif.md: the section that tells the trap.
+    Trap(&'static str),
 }
 
 impl fmt::Display for Reason {
@@ -66,6 +68,7 @@ impl fmt::Display for Reason {
             Self::FlagsAnywhere => f.write_str("spec/cli.md 0.1: flags may stand anywhere"),
             Self::Advice => f.write_str("advice stands in front of a refusal"),
             Self::Singularity(what) => write!(f, "as SingularityCE: {what}"),
+            Self::Trap(section) => write!(f, "spec/sif.md {section}"),
             Self::Convention(what) => write!(f, "convention: {what}"),
         }
     }
@@ -359,6 +362,183 @@ pub const ALL: &[Difference] = &[
         ],
         reason: Reason::Malformed(7),
     },
+    // Changed images.
+    Difference {
+        tests: &[EDIT],
+        record: |r| {
+            let group = r.argv.iter().skip_while(|word| *word != "--groupid").nth(1);
+            let none = group.is_none_or(|group| group == "0");
+            let kind = r
+                .argv
+                .iter()
+                .skip_while(|word| *word != "--datatype")
+                .nth(1);
+            let refused = r.is("groups-and-links", 9) || r.is("add-errors", 13);
+            r.argv[1] == "add"
+                && r.exit == 0
+                && none
+                && !refused
+                && kind.is_some_and(|kind| kind != "5")
+        },
+        what: "an object outside all groups breaks verification, and that is told",
+        edits: &[Edit::MoreStderr(NO_GROUP)],
+        reason: Reason::Trap("2.7"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.scenario() == "groups-and-links" && matches!(r.step(), 6 | 7),
+        what: "a group number that cannot be stored is refused",
+        edits: &[
+            Edit::Exit(1),
+            Edit::Stderr("Error for command \"add\": invalid group ID"),
+        ],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("groups-and-links", 9),
+        what: "a link that cannot be stored is refused",
+        edits: &[
+            Edit::Exit(1),
+            Edit::Stderr("Error for command \"add\": invalid object ID"),
+        ],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("groups-and-links", 16),
+        what: "the refused objects are not there",
+        edits: &[Edit::Stdout(concat!(
+            "------------------------------------------------------------------------------\n",
+            "ID   |GROUP   |LINK    |SIF POSITION (start-end)  |TYPE\n",
+            "------------------------------------------------------------------------------\n",
+            "1    |1       |NONE    |32176-32183               |JSON.Generic\n",
+            "2    |2       |1       |32183-32190               |JSON.Generic\n",
+            "3    |NONE    |99      |32190-32197               |JSON.Generic\n",
+            "4    |NONE    |NONE    |32197-32204               |JSON.Generic\n",
+            "5    |268435455 |NONE    |32204-32211               |JSON.Generic\n",
+            "6    |NONE    |1   (G) |32211-32218               |JSON.Generic\n",
+            "7    |NONE    |268435455 |32218-32225               |JSON.Generic\n",
+            "8    |16      |NONE    |32225-32232               |JSON.Generic\n",
+            "9    |8       |NONE    |32232-32239               |JSON.Generic\n",
+            "10   |10      |NONE    |32239-32246               |JSON.Generic\n",
+        ))],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("groups-and-links", 19),
+        what: "the refused objects are not there",
+        edits: &[Edit::Replace("Linked ID:    NONE", "Linked ID:    1 (G)")],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("groups-and-links", 20),
+        what: "the refused objects are not there",
+        edits: &[
+            Edit::Replace("Group ID:     NONE", "Group ID:     16"),
+            Edit::Replace("Linked ID:    1 (G)", "Linked ID:    NONE"),
+        ],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("groups-and-links", 21),
+        what: "the refused objects are not there",
+        edits: &[Edit::Replace("Group ID:     NONE", "Group ID:     8")],
+        reason: Reason::Trap("1.5"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("add-errors", 13),
+        what: "a partition type that nobody can read is refused",
+        edits: &[
+            Edit::Exit(1),
+            Edit::Stderr("Error for command \"add\": invalid filesystem type: 9"),
+        ],
+        reason: Reason::Trap("2.7"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("add-errors", 21),
+        what: "a partition type that nobody can read is refused",
+        edits: &[Edit::Replace(
+            "1    |NONE    |NONE    |32768-32991               |FS (Unknown/Unknown/amd64)\n",
+            "",
+        )],
+        reason: Reason::Trap("2.7"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("add-errors", 14),
+        what: "a folder is refused by its name, not by that of a system call",
+        edits: &[Edit::Stderr(
+            "Error for command \"add\": read .: is a directory",
+        )],
+        reason: Reason::Trap("2.7"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("add-errors", 15),
+        what: "a position that no file can have is refused before it is tried",
+        edits: &[Edit::Stderr(
+            "Error for command \"add\": integer overflow when calculating alignment",
+        )],
+        reason: Reason::Trap("1.10"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("full-table", 4),
+        what: "a full table grows",
+        edits: &[
+            Edit::Exit(0),
+            Edit::Stderr(
+                "INFO:    'image.sif' was written anew: its table of descriptors has 51 slots now\n",
+            ),
+            Edit::MoreStderr(NO_GROUP),
+        ],
+        reason: Reason::Trap("1.10"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("full-table", 5),
+        what: "a full table grows",
+        edits: &[Edit::Exit(0), Edit::Stderr(NO_GROUP)],
+        reason: Reason::Trap("1.10"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.scenario() == "full-table" && matches!(r.step(), 6 | 10),
+        what: "a full table grows",
+        edits: &[Edit::Stdout(concat!(
+            "Version:              01\n",
+            "Primary Architecture: amd64\n",
+            "Descriptors Free:     46\n",
+            "Descriptors Total:    51\n",
+            "Descriptors Offset:   4096\n",
+            "Descriptors Size:     29 KiB\n",
+            "Data Offset:          33931\n",
+            "Data Size:            3 KiB\n",
+        ))],
+        reason: Reason::Trap("1.10"),
+    },
+    Difference {
+        tests: &[EDIT],
+        record: |r| r.is("full-table", 9),
+        what: "a full table grows; data moves by 7 pages",
+        edits: &[Edit::Stdout(concat!(
+            "------------------------------------------------------------------------------\n",
+            "ID   |GROUP   |LINK    |SIF POSITION (start-end)  |TYPE\n",
+            "------------------------------------------------------------------------------\n",
+            "1    |NONE    |NONE    |34523-34530               |JSON.Generic\n",
+            "2    |NONE    |NONE    |37087-37187               |Generic/Raw\n",
+            "3    |NONE    |NONE    |34537-34544               |JSON.Generic\n",
+            "4    |NONE    |NONE    |34544-34551               |JSON.Generic\n",
+            "5    |NONE    |NONE    |36864-37087               |FS (Squashfs/*System/amd64)\n",
+        ))],
+        reason: Reason::Trap("1.10"),
+    },
     // Command lines and questions.
     Difference {
         tests: &[CLI],
@@ -504,3 +684,47 @@ pub const ALL: &[Difference] = &[
 
 /// Sentence about an object outside all groups.
 const UNGROUPED: &str = "non-signature object not associated with object group";
+
+/// What `sif add` says about an object in no group.
+const NO_GROUP: &str = "WARNING: The new object is in no group (see --groupid): no signature can \
+                        cover it, and 'verify' refuses an image with such an object\n";
+
+/// What the final image of a scenario is instead of the recorded one, and why.
+pub const IMAGES: &[(&str, FinalImage, &str)] = &[
+    (
+        "add-errors",
+        FinalImage::Of("empty-image"),
+        "the only object had types that nobody can read",
+    ),
+    (
+        "delete-and-reuse",
+        FinalImage::Tidy,
+        "no bytes of deleted objects stay behind a new one",
+    ),
+    (
+        "stale-bytes",
+        FinalImage::Tidy,
+        "no bytes of deleted objects stay in front of and behind a new one",
+    ),
+    (
+        "full-table",
+        FinalImage::Listed,
+        "the table grew; what is in it is compared by 'sif list' and 'sif header'",
+    ),
+    (
+        "groups-and-links",
+        FinalImage::Listed,
+        "three objects were refused; the others are compared by 'sif list' and 'sif info'",
+    ),
+];
+
+/// Which image a scenario is to end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalImage {
+    /// The recorded one, zero between objects and cut behind the last one.
+    Tidy,
+    /// The recorded one of another scenario.
+    Of(&'static str),
+    /// One that the recorded commands show completely.
+    Listed,
+}

@@ -108,7 +108,7 @@ fn each_inconsistency_is_found_at_its_place() {
     assert_found(
         "negative data",
         &number(header::DATA_SIZE, -1),
-        &[("data-section", ERROR, 120..128, false)],
+        &[("data-section", ERROR, 120..128, true)],
     );
     assert_found(
         "arch",

@@ -5,6 +5,7 @@
 use crate::support::table::{self, HEADER, PARTITION, SLOT, TABLE, field, header};
 use crate::support::{NOW, keyring, parallel, public_key, read_peers};
 use sigsif::coverage::{Coverage, Evidence};
+use sigsif::policy::Demands;
 use sigsif::report::Report;
 use sigsif::scope::Selection;
 use sigsif::sif::Image;
@@ -17,15 +18,20 @@ pub const UNSET: i64 = -62_135_596_800;
 /// A byte position and a bit number.
 type Flip = (usize, u8);
 
-/// Verifies an image as a whole.
-pub fn report(image: &Image<'_>, material: &KeyMaterial) -> Option<Report> {
-    let request = Request {
+/// A whole image, up to the first failure.
+pub fn request() -> Request {
+    Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: false,
         now: NOW,
         threads: 1,
-    };
-    let report = verify::native(image, material, &request).ok()?;
+    }
+}
+
+/// Verifies an image as a whole.
+pub fn report(image: &Image<'_>, material: &KeyMaterial) -> Option<Report> {
+    let report = verify::native(image, material, &request()).ok()?;
     report.is_verified().then_some(report)
 }
 

@@ -20,6 +20,9 @@ use tempfile::TempDir;
 /// A time after every signature of the fixtures, when their keys are still valid.
 pub const NOW: u64 = 1_900_000_000;
 
+/// Makes every change repeatable in time.
+pub const TIME: &str = "1795000000";
+
 /// Top folder of the project.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -224,6 +227,26 @@ pub fn start(command: &mut Command) -> std::process::Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// The same command under `strace` with some options.
+pub fn strace(command: &Command, options: &[String]) -> Command {
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-o"]);
+    traced.arg(command.get_current_dir().expect("a folder").join("trace"));
+    traced
+        .args(options)
+        .arg("--")
+        .arg(command.get_program())
+        .args(command.get_args());
+    traced.current_dir(command.get_current_dir().expect("a folder"));
+    traced.env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            traced.env(name, value);
+        }
+    }
+    traced
 }
 
 /// Waits for a started program; it must end in time.

@@ -11,8 +11,9 @@ use std::path::Path;
 /// Examine an image for inconsistencies
 ///
 /// Looks at header, descriptor table and data: numbers that contradict each
-/// other, objects that overlap or are cut off, bytes that should be unused.
-/// Nothing is changed. The exit code is 0 if there is nothing worse than notes,
+/// other, objects that overlap or are cut off, bytes that should be unused; of
+/// an OCI-SIF also at the root index and the digests of all blobs. Nothing is
+/// changed. The exit code is 0 if there is nothing worse than notes,
 /// which tell of ordinary things such as what a deletion left behind.
 #[derive(clap::Args)]
 #[command(
@@ -63,8 +64,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
 /// The number of objects, and what is wrong.
 fn examine(path: &Path) -> Result<(usize, Vec<Finding>), Cause> {
     let examined = cli::with_image(path, Access::Read, |_, image| {
-        let findings = check::native(image);
-        image.still_there()?;
+        let findings = check::examine(image, cli::threads())?;
         Ok::<_, crate::sif::Error>((image.objects().len(), findings))
     });
     match examined {
@@ -77,7 +77,7 @@ fn examine(path: &Path) -> Result<(usize, Vec<Finding>), Cause> {
     }
 }
 
-fn summary(objects: usize, findings: &[Finding]) -> String {
+pub(super) fn summary(objects: usize, findings: &[Finding]) -> String {
     let count = |severity, one: &str| {
         let count = findings.iter().filter(|f| f.severity == severity).count();
         match count {

@@ -5,6 +5,7 @@ use super::super::{self as cli, Error, usage};
 use super::Failure;
 use crate::coverage::{Coverage, Evidence};
 use crate::disk::sif_file::Access;
+use crate::policy::Demands;
 use crate::report::{Report, SignatureReport, Signer};
 use crate::scope::Selection;
 use crate::sif::{Descriptor, Image};
@@ -70,6 +71,7 @@ fn material(ui: &Ui, keys: Keys) -> Result<KeyMaterial, Error> {
 fn draw(ui: &Ui, image: &Image<'_>, material: &KeyMaterial) -> String {
     let request = Request {
         selection: Selection::default(),
+        demands: Demands::default(),
         examine_all: true,
         now: u64::try_from(cli::wall_clock()).unwrap_or_default(),
         threads: cli::threads(),

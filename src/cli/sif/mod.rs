@@ -1,15 +1,20 @@
-//! `sif`: look at the objects of an image.
+//! `sif`: look at the objects of an image, and change them.
 
+mod add;
+mod change;
 mod check;
 mod coverage;
 mod layout;
+mod repair;
 mod tree;
 
 use super::{Cause, Error, go, usage};
+use crate::coverage::Evidence;
 use crate::disk::sif_file::{Access, SifFile};
-use crate::sif::{Backing, Descriptor, Image};
+use crate::sif::{Backing, Descriptor, GroupId, Image, Link};
 use crate::ui::{Ui, text};
 use clap::Subcommand;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -62,9 +67,15 @@ enum Command {
         #[arg(value_name = "id> <sif_path")]
         args: Vec<OsString>,
     },
+    New(change::NewArgs),
+    Add(add::Args),
+    Del(change::DelArgs),
+    Setprim(change::SetprimArgs),
+    Grow(change::GrowArgs),
     Check(check::Args),
     Export(layout::ExportArgs),
     ImportLayout(layout::ImportArgs),
+    Repair(repair::Args),
     Tree(tree::Args),
 }
 
@@ -80,9 +91,15 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             keys.require_none()?;
             ("list", args, false)
         }
+        Command::New(args) => return change::new(ui, &args),
+        Command::Add(args) => return add::run(ui, &args),
+        Command::Del(args) => return change::del(ui, &args),
+        Command::Setprim(args) => return change::setprim(ui, &args),
+        Command::Grow(args) => return change::grow(ui, &args),
         Command::Check(args) => return check::run(&args),
         Command::Export(args) => return layout::export(ui, &args),
         Command::ImportLayout(args) => return layout::import(ui, &args),
+        Command::Repair(args) => return repair::run(ui, &args),
         Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),
         Command::Dump { args } => ("dump", args, true),
@@ -182,5 +199,47 @@ fn tell_faults(ui: &Ui, image: &Image<'_>) {
     let more = faults.len().saturating_sub(TOLD);
     if more > 0 {
         ui.warning(format_args!("... and {more} more faults"));
+    }
+}
+
+/// Signatures that hold no longer when these objects change or are deleted, by what they say.
+fn endangered(image: &Image<'_>, objects: &[u32], deleted: bool) -> Vec<u32> {
+    let mut evidence = Evidence::default();
+    let claiming: Vec<_> = image
+        .signatures()
+        .filter(|signature| evidence.claim(image, signature))
+        .map(|signature| (signature.raw_id(), signature.link()))
+        .collect();
+    let mut lost = BTreeSet::new();
+    for id in objects {
+        lost.extend(evidence.signatures_of(*id));
+        // Ids are signed as distances from the smallest one of the group.
+        let group = image.object(*id).ok().and_then(Descriptor::group);
+        let first = group.filter(|group| image.lowest_id(*group) == *id);
+        if let Some(group) = first.filter(|_| deleted) {
+            let linked = |(_, link): &&(u32, Link)| *link == Link::Group(group);
+            lost.extend(claiming.iter().filter(linked).map(|(id, _)| *id));
+        }
+    }
+    lost.retain(|id| !deleted || !objects.contains(id));
+    lost.into_iter().collect()
+}
+
+/// Signatures over a group, by what they say.
+fn endangered_by_new(image: &Image<'_>, group: GroupId) -> Vec<u32> {
+    image
+        .signatures()
+        .filter(|signature| signature.link() == Link::Group(group))
+        .filter(|signature| Evidence::default().claim(image, signature))
+        .map(Descriptor::raw_id)
+        .collect()
+}
+
+/// `signature 3 does`, `signatures 3, 4 do`.
+fn id_list(what: &str, ids: &[u32], one: &str, several: &str) -> String {
+    let numbers: Vec<_> = ids.iter().map(u32::to_string).collect();
+    match ids {
+        [id] => format!("{what} {id} {one}"),
+        _ => format!("{what}s {} {several}", numbers.join(", ")),
     }
 }

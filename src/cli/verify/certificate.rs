@@ -8,7 +8,7 @@ use crate::key::ocsp::Answer;
 use crate::key::x509::{self, Certificate, Chain, Moment, Trust};
 use crate::net::ocsp::{Inquiry, Step};
 use crate::report::{CertificateFacts, Revocation};
-use crate::ui::Ui;
+use crate::ui::{Ui, one_line};
 use crate::verify::TrustedKey;
 use std::path::{Path, PathBuf};
 
@@ -54,16 +54,22 @@ impl CertificateArgs {
     }
 
     /// Reads the files; nothing if no certificate is named, by a flag or, if that may name key
-    /// material, by the environment.
+    /// material, by the environment. Those of `required` come last.
     ///
     /// # Errors
     /// A file cannot be read or used.
-    pub(super) fn load(self, ui: &Ui, environment: bool) -> Result<Option<Certificates>, Error> {
+    pub(super) fn load(
+        self,
+        ui: &Ui,
+        environment: bool,
+        required: Vec<PathBuf>,
+    ) -> Result<Option<Certificates>, Error> {
         let env = |name| super::super::env_value(name).map(PathBuf::from);
         let mut certificates = self.certificate;
-        if certificates.is_empty() && environment {
+        if certificates.is_empty() && required.is_empty() && environment {
             certificates.extend(env("VERIFY_CERTIFICATE"));
         }
+        certificates.extend(required);
         if certificates.is_empty() {
             for (flag, given) in [
                 (
@@ -166,8 +172,8 @@ impl Certificates {
         let tell = |step: Step<'_>| match step {
             Step::Asks(link) => ui.info(format_args!(
                 "Validate: cert:{}  issuer:{}",
-                link.certificate.short_name(),
-                link.certificate.issuer_short_name()
+                one_line(&link.certificate.short_name()),
+                one_line(&link.certificate.issuer_short_name())
             )),
             Step::Skips(root) if root.is_self_issued() => {
                 ui.info(format_args!(
@@ -179,14 +185,22 @@ impl Certificates {
                 ui.info(format_args!("skip root certificate ({})", root.subject()));
             }
         };
+        let mut refused: Vec<(Certificate, Certificate)> = Vec::new();
         for chain in chains {
+            // Another path may have the same certificate, and the answer would be the same.
+            let pair = |link: x509::Link<'_>| (link.certificate.clone(), link.issuer.clone());
+            if chain.links().any(|link| refused.contains(&pair(link))) {
+                continue;
+            }
             match inquiry.check(&chain, &tell) {
                 Ok(answers) => {
                     let revocation = by_answers(&chain, answers);
                     return Ok((chain, revocation));
                 }
-                Err(error) => {
+                Err(refusal) => {
+                    let error = one_line(&refusal.to_string());
                     ui.warning(format_args!("OCSP verification has failed. Err: {error}"));
+                    refused.extend(chain.links().nth(refusal.link).map(pair));
                 }
             }
         }

@@ -1,15 +1,18 @@
 //! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
 
 use super::super::{Cause, Error, go, oci, usage};
+use super::demands;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::sif_file::{self, Access};
 use crate::key::pem::PublicKey;
 use crate::oci::manifest::Platform;
 use crate::oci::ocisif::{self, OciSif, is_oci_sif};
+use crate::policy;
 use crate::report::CosignReport;
 use crate::sif::types::DataType;
 use crate::sif::{self, Image};
+use crate::ui::text::signer_names;
 use crate::ui::{Ui, cosign as render, one_line};
 use crate::verify::cosign::{self, Choice, Request};
 use std::path::{Path, PathBuf};
@@ -47,6 +50,10 @@ pub(super) struct Others {
     pub(super) selection: bool,
     /// `--legacy-insecure`.
     pub(super) legacy: bool,
+    /// `--pgp`.
+    pub(super) pgp: bool,
+    /// `--at`.
+    pub(super) at: bool,
 }
 
 /// What the command line asks for.
@@ -59,6 +66,8 @@ pub(super) struct Wanted<'a> {
     pub(super) as_json: bool,
     /// `--strict`.
     pub(super) strict: bool,
+    /// Signers that are demanded.
+    pub(super) demands: &'a demands::Wanted,
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {
@@ -96,20 +105,25 @@ impl CosignArgs {
     /// The image is refused, or cannot be judged.
     pub(super) fn run(self, ui: &Ui, wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
         require_sense(wanted, others)?;
-        let names: Vec<_> = wanted
-            .keys
-            .iter()
-            .map(|key| key.display().to_string())
-            .collect();
+        let required = wanted.demands.keys();
+        let files = wanted.keys.iter().chain(required.map(|(path, _)| path));
+        let names: Vec<_> = files.map(|key| key.display().to_string()).collect();
         ui.info(format_args!(
             "Verifying image with sigstore/cosign signature, using key material from '{}'",
             names.join("', '")
         ));
-        let keys: Vec<_> = wanted
+        let mut keys: Vec<_> = wanted
             .keys
             .iter()
             .map(|path| public_key(path))
             .collect::<Result<_, _>>()?;
+        keys.extend(
+            wanted
+                .demands
+                .keys()
+                .map(|(_, trusted)| trusted.key.clone()),
+        );
+        let demands = wanted.demands.demands([]);
         let request = Request {
             keys: &keys,
             annotations: &self.annotation,
@@ -129,7 +143,7 @@ impl CosignArgs {
             Ok(judged) => judged,
             Err(cause) => {
                 if wanted.as_json {
-                    print(render::json(&path, Err(&cause.text), None))?;
+                    print(render::json(&path, Err(&cause.text), None, None))?;
                 }
                 return Err(cause.fatal(""));
             }
@@ -137,8 +151,21 @@ impl CosignArgs {
         tell(ui, &report);
         let refusal = refusal
             .or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
+        let standing = policy::cosign(&report, &demands);
+        for signer in standing.iter().flat_map(|s| &s.signers) {
+            for name in signer_names(signer) {
+                ui.info(format_args!("Signer that counts: {}", one_line(&name)));
+            }
+        }
+        let unmet = standing.as_ref().and_then(|s| s.unmet.first());
+        let refusal = refusal.or_else(|| unmet.map(|unmet| format!("policy: {unmet}")));
         if wanted.as_json {
-            print(render::json(&path, Ok(&report), refusal.as_deref()))?;
+            print(render::json(
+                &path,
+                Ok(&report),
+                refusal.as_deref(),
+                standing.as_ref(),
+            ))?;
         }
         match refusal {
             Some(reason) => Err(Error::Fatal {
@@ -161,7 +188,19 @@ fn print(text: String) -> Result<(), Error> {
 
 fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
     let refuse = |text: &str| Err(Error::fatal(text));
-    if wanted.keys.is_empty() {
+    if wanted.demands.names_pgp() || !wanted.demands.certificates().is_empty() {
+        refuse(
+            "--require of an OpenPGP key or a certificate not supported: cosign signatures are made with PEM keys",
+        )
+    } else if wanted.demands.ignores_unknown() {
+        refuse(
+            "--ignore-unknown not supported: --cosign verification ignores other signatures anyway",
+        )
+    } else if others.pgp {
+        refuse("--pgp not supported: --cosign verification uses a public --key")
+    } else if others.at {
+        refuse("--at not supported: the keys of --cosign verification have no validity")
+    } else if wanted.keys.is_empty() && wanted.demands.keys().next().is_none() {
         refuse("--cosign verification requires a public --key to be specified")
     } else if others.certificate {
         refuse("certificate not supported: --cosign verification uses a public --key")

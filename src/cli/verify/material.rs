@@ -3,6 +3,7 @@
 use super::super::sign::{KeyringError, parse_keyring};
 use super::super::{self as cli, Cause, Error, go, passphrase};
 use super::FAILED;
+use super::demands::Wanted;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
@@ -13,7 +14,7 @@ use crate::ui::Ui;
 use crate::verify::{KeyMaterial, TrustedKey};
 use std::path::{Path, PathBuf};
 
-const NO_KEY: &str = "failed to load key material: ";
+pub(super) const NO_KEY: &str = "failed to load key material: ";
 
 /// Flags that name keys.
 #[derive(clap::Args)]
@@ -23,36 +24,52 @@ pub(super) struct KeyArgs {
     pub(super) key: Vec<PathBuf>,
     /// with --key or --certificate: judge OpenPGP signatures as well, by the keyrings
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
-    pgp: Option<bool>,
+    pub(super) pgp: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
 }
 
 impl KeyArgs {
-    /// Reads the keys; those of `certificates` come later, from a judgement of their own.
+    /// Reads the keys, and adds those that are required. The keys of `certificates` come later,
+    /// from a judgement of their own.
     ///
     /// The environment names a key only if nothing else does.
     ///
     /// # Errors
     /// A file or a keyring cannot be read or used.
-    pub(super) fn load(self, ui: &Ui, certificates: bool) -> Result<KeyMaterial, Error> {
+    pub(super) fn load(
+        self,
+        ui: &Ui,
+        certificates: bool,
+        wanted: &Wanted,
+    ) -> Result<KeyMaterial, Error> {
         let mut files = self.key;
-        if files.is_empty() && !certificates {
+        if files.is_empty() && wanted.keys().next().is_none() && !certificates {
             files.extend(cli::env_value("VERIFY_KEY").map(PathBuf::from));
         }
         let mut material = KeyMaterial::default();
-        for file in &files {
+        let mut add = |key: TrustedKey| {
+            if !material.keys.iter().any(|known| known.key == key.key) {
+                material.keys.push(key);
+            }
+        };
+        let tell = |file: &Path| {
             ui.info(format_args!(
                 "Verifying image with key material from '{}'",
                 file.display()
             ));
-            let loaded = load_public_key(file)?;
-            if !material.keys.iter().any(|known| known.key == loaded.key) {
-                material.keys.push(loaded);
-            }
+        };
+        for file in &files {
+            tell(file);
+            add(load_public_key(file)?);
         }
-        if self.pgp == Some(true) || files.is_empty() && !certificates {
+        for (file, key) in wanted.keys() {
+            tell(file);
+            add(key.clone());
+        }
+        let others = !material.keys.is_empty() || certificates;
+        if self.pgp == Some(true) || wanted.names_pgp() || !others {
             ui.info("Verifying image with PGP key material");
             let keyrings = load_keyrings(ui, self.keysdir)
                 .map_err(|error| Cause::plain(error).fatal(FAILED))?;

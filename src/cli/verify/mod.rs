@@ -2,6 +2,7 @@
 
 mod certificate;
 pub(super) mod cosign;
+mod demands;
 mod material;
 mod output;
 mod remote;
@@ -12,8 +13,9 @@ pub(super) use self::material::{load_keyrings, load_public_key};
 
 use self::certificate::CertificateArgs;
 use self::cosign::CosignArgs;
+use self::demands::DemandArgs;
 use self::material::KeyArgs;
-use self::output::{Format, Output, hint};
+use self::output::{Format, Output, about, hint};
 use self::remote::Remote;
 use self::strict::Judged;
 use super::sign::tell_deprecated;
@@ -21,6 +23,7 @@ use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
 use crate::key::x509::{self, Moment};
 use crate::oci::ocisif::is_oci_sif;
+use crate::policy::Demands;
 use crate::scope::{Legacy, Selection};
 use crate::ui::{Ui, one_line};
 use crate::verify::{self, KeyMaterial, Request};
@@ -66,6 +69,8 @@ pub(super) struct Args {
     certificate: CertificateArgs,
     #[command(flatten)]
     cosign: CosignArgs,
+    #[command(flatten)]
+    demands: DemandArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
     #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
     at: Option<u64>,
@@ -113,9 +118,15 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    let demanded = args.demands.load()?;
     if args.cosign.is_wanted()? {
+        if args.at.is_some() {
+            return Err(Error::fatal(
+                "--at not supported: --cosign verification knows no validity of keys",
+            ));
+        }
         let mut keys: Vec<PathBuf> = args.key.key.clone();
-        if keys.is_empty() {
+        if keys.is_empty() && demanded.keys().next().is_none() {
             keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
         }
         let others = cosign::Others {
@@ -127,12 +138,15 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                     .iter()
                     .any(Option::is_some),
             legacy: args.legacy_insecure == Some(true),
+            pgp: args.key.pgp == Some(true),
+            at: args.at.is_some(),
         };
         let wanted = cosign::Wanted {
             path: &path,
             keys: &keys,
             as_json: format == Format::Json,
             strict,
+            demands: &demanded,
         };
         return args.cosign.run(ui, &wanted, &others);
     }
@@ -143,9 +157,12 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         at: args.at.unwrap_or(now),
         now,
     };
-    let certificates = args.certificate.load(ui, args.key.key.is_empty())?;
-    let mut material = args.key.load(ui, certificates.is_some())?;
-    let request = Request {
+    let by_environment = args.key.key.is_empty() && demanded.keys().next().is_none();
+    let required = demanded.certificates();
+    let last = required.len();
+    let certificates = args.certificate.load(ui, by_environment, required)?;
+    let mut material = args.key.load(ui, certificates.is_some(), &demanded)?;
+    let mut request = Request {
         selection: Selection {
             groups: args.groupid.or(args.group_id).into_iter().collect(),
             objects: args.id.or(args.sif_id).into_iter().collect(),
@@ -155,6 +172,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                 _ => Legacy::No,
             },
         },
+        demands: Demands::default(),
         examine_all: format == Format::Json,
         now: moment.at,
         threads: super::threads(),
@@ -179,6 +197,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     };
     let outcome = match certified {
         Ok(keys) => {
+            let first = keys.len().saturating_sub(last);
+            request.demands = demanded.demands(keys.iter().skip(first));
             material.keys.extend(keys);
             judge(ui, &output, material, &request, remote, strict)?
         }
@@ -189,7 +209,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let report = &judged.report;
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
-            text: one_line(&format!("{FAILED}integrity: {failure}")),
+            text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
             detail: hint(failure),
         }),
         // No task without a signature gets here; stay on the safe side.

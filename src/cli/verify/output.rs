@@ -2,7 +2,7 @@
 
 use super::super::{Cause, Error};
 use super::strict::{self, Judged};
-use crate::report::{Failure, Report};
+use crate::report::{Failure, Report, Unmet};
 use crate::ui::{coverage, json, text};
 use std::path::Path;
 
@@ -41,10 +41,14 @@ impl Output<'_> {
                     .report
                     .signatures
                     .iter()
-                    .filter(|s| s.failure.as_ref().is_none_or(Failure::is_about_content))
+                    .filter(|s| {
+                        s.ignored || s.failure.as_ref().is_none_or(Failure::is_about_content)
+                    })
                     .map(|signature| text::signature(signature, self.color));
                 let head = self.at.map(text::judged_at);
                 let mut printed: String = head.into_iter().chain(blocks).collect();
+                let standing = judged.report.standing.as_deref();
+                printed.extend(standing.map(text::standing));
                 if let Some(coverage) = judged.coverage_of_verified() {
                     printed.push_str(&coverage::text(coverage));
                 }
@@ -73,6 +77,14 @@ impl Output<'_> {
     }
 }
 
+/// Which check refuses; the sentences about demands say so themselves.
+pub(super) fn about(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Policy(_) => "",
+        _ => "integrity: ",
+    }
+}
+
 /// What to do about a refusal whose sentence alone does not tell.
 pub(super) fn hint(failure: &Failure) -> Option<String> {
     match failure {
@@ -91,6 +103,11 @@ pub(super) fn hint(failure: &Failure) -> Option<String> {
         }
         Failure::NoKeyForPgp => Some(
             "The signature was made with an OpenPGP key; --pgp judges such signatures too"
+                .to_owned(),
+        ),
+        Failure::Policy(Unmet::TooFew { .. }) => Some(
+            "A signer counts once; a key that only a key server has does not count unless its \
+             fingerprint is required"
                 .to_owned(),
         ),
         _ => None,

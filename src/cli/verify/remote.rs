@@ -39,10 +39,15 @@ impl<'a> Remote<'a> {
         let mut found: Vec<Entity> = Vec::new();
         let mut asked = Vec::new();
         let mut connection = None;
+        let demands = &request.demands;
+        let named = demands.named_fingerprints();
+        let is_wanted =
+            |id: u64| !demands.only_named_count() || named.iter().any(|named| named.key_id() == id);
         loop {
             // What cannot be judged needs no keys; the judgement tells why.
             let missing = verify::missing_keys(image, material, request).unwrap_or_default();
-            let Some(id) = missing.into_iter().find(|id| !asked.contains(id)) else {
+            let mut missing = missing.into_iter();
+            let Some(id) = missing.find(|id| !asked.contains(id) && is_wanted(*id)) else {
                 return Ok(());
             };
             if asked.len() >= MAX_LOOKUPS {
@@ -59,6 +64,9 @@ impl<'a> Remote<'a> {
             match keystore::find_signers(client, servers, id) {
                 Ok(keys) => {
                     for key in keys {
+                        if demands.only_named_count() && !named.contains(&key.fingerprint()) {
+                            continue;
+                        }
                         match with_what_is_known(key, material) {
                             Ok(key) => found.push(key),
                             Err(text) => self.ui.warning(format_args!("{NO_MATERIAL}{text}")),

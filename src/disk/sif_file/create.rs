@@ -4,14 +4,19 @@ use super::rewrite::{folder_of, keep_attributes, keep_owner, temporary};
 use super::{Error, Note, SifFile, Wait};
 use crate::sif::Header;
 use crate::sif::edit::Patch;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Symbolic links that are followed one after the other.
 const MAX_LINKS: usize = 40;
+
+/// Permissions of a new file, less the umask.
+const MODE: u32 = 0o755;
 
 /// Makes an image without objects, in the place of a file if there is one.
 ///
@@ -34,42 +39,67 @@ pub fn create(path: &Path, header: &Header, mut wait: Wait<'_>) -> Result<Vec<No
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(open(error)),
         }
-        match create_new(&place, header) {
+        let made = match without_name(&place, header) {
+            Err(error) if is_unable(&error) => with_name(&place, header),
+            made => made,
+        };
+        match made {
             // Another program made it at this moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => wait = Wait::Silently,
-            done => return done.map(|()| Vec::new()).map_err(open),
+            made => return made.map(|()| Vec::new()).map_err(open),
         }
     }
 }
 
-fn create_new(place: &Path, header: &Header) -> io::Result<()> {
-    let temporary = new_file(place, header)?;
+/// Makes a file that has no name before it is complete: nothing stays of it if the program is killed.
+fn without_name(place: &Path, header: &Header) -> io::Result<()> {
+    let folder = folder_of(place);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(&folder, flags, Mode::from_raw_mode(MODE))?);
+    fill(&file, header)?;
+    file.sync_all()?;
+    let open_file = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, open_file, CWD, place, AtFlags::SYMLINK_FOLLOW)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Whether the file system, or a system without `/proc`, knows no files without names.
+fn is_unable(error: &io::Error) -> bool {
+    let unable = [
+        Errno::OPNOTSUPP,
+        Errno::ISDIR,
+        Errno::INVAL,
+        Errno::NOENT,
+        Errno::PERM,
+        Errno::NOSYS,
+    ];
+    unable
+        .iter()
+        .any(|one| error.raw_os_error() == Some(one.raw_os_error()))
+}
+
+fn with_name(place: &Path, header: &Header) -> io::Result<()> {
+    let folder = folder_of(place);
+    let temporary = tempfile::Builder::new()
+        .prefix(".sigsif-image-new-")
+        .permissions(PermissionsExt::from_mode(MODE))
+        .tempfile_in(&folder)
+        // The path in it is that of the temporary file.
+        .map_err(|error| {
+            let number = error.raw_os_error();
+            number.map_or(error, io::Error::from_raw_os_error)
+        })?;
+    fill(temporary.as_file(), header)?;
     temporary.as_file().sync_all()?;
     temporary
         .persist_noclobber(place)
         .map_err(|error| error.error)?;
-    File::open(folder_of(place))?.sync_all()
-}
-
-/// An image without objects under a temporary name.
-fn new_file(place: &Path, header: &Header) -> io::Result<NamedTempFile> {
-    let temporary = tempfile::Builder::new()
-        .prefix(".sigsif-image-new-")
-        .permissions(PermissionsExt::from_mode(0o755))
-        .tempfile_in(folder_of(place))
-        // The path in it is that of the temporary file.
-        .map_err(|error| {
-            error
-                .raw_os_error()
-                .map_or(error, io::Error::from_raw_os_error)
-        })?;
-    fill(&temporary, header)?;
-    Ok(temporary)
+    File::open(folder)?.sync_all()
 }
 
 /// Makes an image with objects, which gets its name when it is complete.
 ///
-/// `fill` gets the new file without objects and plans what comes into it; data
+/// `plan` gets the new file without objects and says what comes into it; data
 /// may be spooled meanwhile. The mode is 0755 less the umask.
 ///
 /// # Errors
@@ -87,7 +117,12 @@ pub fn create_filled<E: From<Error>>(
     if path.symlink_metadata().is_ok() {
         return Err(open(io::ErrorKind::AlreadyExists.into()).into());
     }
-    let temporary = new_file(path, header).map_err(open)?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".sigsif-image-new-")
+        .permissions(PermissionsExt::from_mode(MODE))
+        .tempfile_in(folder_of(path))
+        .map_err(open)?;
+    fill(temporary.as_file(), header).map_err(open)?;
     let file = SifFile::lock(temporary.path(), Wait::Silently)?;
     let patch = plan(&file)?;
     file.apply(&patch, &mut |_| ())?;
@@ -116,7 +151,7 @@ fn replace(path: &Path, header: &Header, wait: Wait<'_>) -> Result<Vec<Note>, Er
         .nlink()
         .saturating_sub(1);
     let temporary = temporary(&old.place, &old.file).map_err(write)?;
-    fill(&temporary, header).map_err(write)?;
+    fill(temporary.as_file(), header).map_err(write)?;
     keep_owner(temporary.as_file(), &old.file).map_err(|source| Error::Owner {
         path: path.to_owned(),
         source,
@@ -135,10 +170,10 @@ fn replace(path: &Path, header: &Header, wait: Wait<'_>) -> Result<Vec<Note>, Er
     })
 }
 
-fn fill(temporary: &NamedTempFile, header: &Header) -> io::Result<()> {
+fn fill(file: &File, header: &Header) -> io::Result<()> {
     let len = u64::try_from(header.data_offset()).map_err(io::Error::other)?;
-    temporary.as_file().set_len(len)?;
-    temporary.as_file().write_all_at(header.as_bytes(), 0)
+    file.set_len(len)?;
+    file.write_all_at(header.as_bytes(), 0)
 }
 
 /// The end of a chain of symbolic links, whether there is a file or not.

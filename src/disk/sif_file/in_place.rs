@@ -17,13 +17,18 @@ const BLOCK: usize = 1 << 20;
 pub(super) struct Undo {
     len: u64,
     old: Vec<(u64, Vec<u8>)>,
+    /// Data lies behind the end of what is in use, and no patch was applied yet.
+    pub(super) spooled: bool,
 }
 
 impl Undo {
     /// Nothing is overwritten yet; the file has `len` bytes.
     pub(super) fn new(len: u64) -> Self {
-        let old = Vec::new();
-        Self { len, old }
+        Self {
+            len,
+            old: Vec::new(),
+            spooled: false,
+        }
     }
 
     /// Keeps what stands at a place.
@@ -42,6 +47,7 @@ impl Undo {
 
     /// Best effort: what cannot be put back lies in free slots or behind the data.
     pub(super) fn restore(&mut self, file: &File) {
+        self.spooled = false;
         let same = file.metadata().is_ok_and(|data| data.len() == self.len);
         if same && self.old.is_empty() {
             return;

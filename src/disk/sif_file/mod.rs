@@ -223,13 +223,14 @@ impl SifFile {
     /// after it the new image is there in spite of the error.
     pub fn apply(self, patch: &Patch, progress: &mut dyn FnMut(u64)) -> Result<Vec<Note>, Error> {
         if !patch.before.matches(self.bytes()) || self.lost() {
-            return Err(Error::Changed(self.path));
+            return Err(Error::Changed(self.path.clone()));
         }
         let mut undo = self.undo.lock().unwrap_or_else(PoisonError::into_inner);
         match &patch.method {
             Method::InPlace(plan) => {
                 let mut committed = false;
                 let written = in_place::write(&self.file, plan, &mut undo, &mut committed);
+                undo.spooled = false;
                 if written.is_err() && !committed {
                     undo.restore(&self.file);
                 }
@@ -239,8 +240,11 @@ impl SifFile {
             }
             Method::Rewrite(new) => {
                 let written = self.rewrite(new, progress);
+                undo.spooled = false;
                 // What was brought to the end of the old file is nobody's now.
-                undo.restore(&self.file);
+                if !written.as_ref().is_ok_and(Vec::is_empty) {
+                    undo.restore(&self.file);
+                }
                 written
             }
         }
@@ -251,6 +255,16 @@ impl SifFile {
             what,
             path: self.path.clone(),
             source,
+        }
+    }
+}
+
+/// Data that was brought to its place but got no descriptor goes.
+impl Drop for SifFile {
+    fn drop(&mut self) {
+        let undo = self.undo.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if undo.spooled {
+            undo.restore(&self.file);
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::in_place::put;
 use super::spool::copy_range;
 use super::{Error, Note, SifFile, lock};
-use crate::sif::edit::Rewrite;
+use crate::sif::Backing;
+use crate::sif::edit::{Method, Patch, Rewrite};
 use rustix::fs::{FlockOperation, Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -41,13 +42,66 @@ impl SifFile {
         })
     }
 
+    /// Carries a patch that writes a new file out into another file; this one stays as it is.
+    ///
+    /// The other file gets its name when it is complete, and the permissions of
+    /// this one less the umask. `progress` is as with [`SifFile::apply`].
+    ///
+    /// # Errors
+    /// As [`Error`] says; a file of that name is none that is replaced.
+    pub fn apply_to(
+        &self,
+        patch: &Patch,
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), Error> {
+        let open = |source| Error::Open {
+            path: path.to_owned(),
+            source,
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(open(io::Error::from_raw_os_error(libc::EEXIST)));
+        }
+        let mode = self.file.metadata().map_err(open)?.permissions().mode() & 0o777;
+        let temporary = tempfile::Builder::new()
+            .prefix(".sigsif-image-new-")
+            .permissions(PermissionsExt::from_mode(mode))
+            .tempfile_in(folder_of(path))
+            // The path in it is that of the temporary file.
+            .map_err(|error| {
+                let code = error.raw_os_error();
+                open(code.map_or(error, io::Error::from_raw_os_error))
+            })?;
+        let written = match &patch.method {
+            Method::Rewrite(new) => self.fill(temporary.as_file(), new, progress),
+            Method::InPlace(_) => Err(io::Error::other("a change in place has one file only")),
+        };
+        if !patch.before.matches(self.bytes()) || self.lost() {
+            return Err(Error::Changed(self.path.clone()));
+        }
+        let written = written.and_then(|()| {
+            temporary.as_file().sync_all()?;
+            temporary.persist_noclobber(path).map_err(|e| e.error)?;
+            File::open(folder_of(path))?.sync_all()
+        });
+        written.map_err(|source| Error::System {
+            what: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     fn write_beside(
         &self,
         new: &Rewrite,
         progress: &mut dyn FnMut(u64),
     ) -> io::Result<NamedTempFile> {
         let temporary = temporary(&self.place, &self.file)?;
-        let file = temporary.as_file();
+        self.fill(temporary.as_file(), new, progress)?;
+        Ok(temporary)
+    }
+
+    fn fill(&self, file: &File, new: &Rewrite, progress: &mut dyn FnMut(u64)) -> io::Result<()> {
         file.set_len(new.len)?;
         for copy in &new.copies {
             copy_range(&self.file, copy.from, file, copy.to, copy.len, progress)?;
@@ -55,7 +109,7 @@ impl SifFile {
         for write in &new.writes {
             put(file, write)?;
         }
-        Ok(temporary)
+        Ok(())
     }
 
     fn finish(&self, temporary: NamedTempFile) -> io::Result<()> {

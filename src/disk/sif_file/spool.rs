@@ -42,7 +42,7 @@ impl Source {
     /// Opens a file, a pipe or a device.
     ///
     /// # Errors
-    /// [`Error::Open`]; a folder cannot be read.
+    /// [`Error::Open`], [`Error::System`] for a folder.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
@@ -75,6 +75,13 @@ impl Source {
         };
         let mut file = file.map_err(failed)?;
         let data = file.metadata().map_err(failed)?;
+        if data.is_dir() {
+            return Err(Error::System {
+                what: "read",
+                path: path.to_owned(),
+                source: io::Error::from_raw_os_error(libc::EISDIR),
+            });
+        }
         let range = if data.is_file() {
             let start = file.stream_position().map_err(failed)?;
             Some((start, data.len().saturating_sub(start)))
@@ -124,8 +131,9 @@ impl SifFile {
             .keep(&self.file, at, source.len().unwrap_or(u64::MAX))
             .map_err(|source| self.system("read", source))
             .and_then(|()| self.bring(at, source, digest, progress));
-        if spooled.is_err() {
-            undo.restore(&self.file);
+        match &spooled {
+            Ok(_) => undo.spooled = true,
+            Err(_) => undo.restore(&self.file),
         }
         spooled
     }

@@ -1,6 +1,6 @@
 //! X.509 certificates for code signing: reading them, and what they say.
 //!
-//! Paths are built and checked in [`path`]; revocation is in [`super::crl`] and [`super::ocsp`].
+//! Paths are built and checked by [`Trust`]; revocation is in [`super::crl`] and [`super::ocsp`].
 //!
 //! The sentences are those of Go's `crypto/x509`, because the originals print them.
 //!
@@ -40,9 +40,6 @@ pub enum Error {
     /// Bytes behind the certificate.
     #[error("x509: trailing data")]
     Trailing,
-    /// A version number above 3.
-    #[error("x509: invalid version")]
-    Version,
     /// The algorithm is named twice and differently.
     #[error("x509: inner and outer signature algorithm identifiers don't match")]
     Algorithms,
@@ -146,8 +143,6 @@ struct Extensions {
     path_len: Option<u8>,
     key_usage: Option<KeyUsage>,
     extended_key_usage: Option<Vec<ObjectIdentifier>>,
-    subject_key_id: Option<Vec<u8>>,
-    authority_key_id: Option<Vec<u8>>,
     distribution_points: Option<CrlDistributionPoints>,
     ocsp_urls: Vec<String>,
     ocsp_no_check: bool,
@@ -441,13 +436,12 @@ impl Extensions {
                 self.constrains_email = all.iter().any(is_email);
             }
             PolicyConstraints::OID => self.constrains_policies = true,
+            // Paths are told by names and signatures; these only have to be what they claim.
             SubjectKeyIdentifier::OID => {
-                let found: SubjectKeyIdentifier = value_of(value, "subject key identifier")?;
-                self.subject_key_id = Some(found.0.as_bytes().to_vec());
+                value_of::<SubjectKeyIdentifier>(value, "subject key identifier")?;
             }
             AuthorityKeyIdentifier::OID => {
-                let found: AuthorityKeyIdentifier = value_of(value, "authority key identifier")?;
-                self.authority_key_id = found.key_identifier.map(|id| id.as_bytes().to_vec());
+                value_of::<AuthorityKeyIdentifier>(value, "authority key identifier")?;
             }
             CrlDistributionPoints::OID => {
                 self.distribution_points = Some(value_of(value, "CRL distribution points")?);

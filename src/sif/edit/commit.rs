@@ -54,14 +54,14 @@ impl Edit<'_> {
     /// # Errors
     /// [`Error::Overflow`], or a fault of the image that a cut could make worse.
     pub fn plan(mut self) -> Result<Patch, Error> {
-        if self.cut {
-            self.image.require_sound()?;
+        if self.cut || self.renew {
+            self.require_sound()?;
         }
         if self.leaves_nothing() {
             self.table = padded(&self.table, self.image.header().data_offset());
         }
         let home = self.new_home();
-        let method = if self.capacity > self.image.capacity() {
+        let method = if self.renew || self.capacity > self.image.capacity() {
             Method::Rewrite(self.rewrite()?)
         } else if let Some(home) = home {
             Method::InPlace(self.move_home(home))
@@ -240,12 +240,13 @@ impl Edit<'_> {
                 _ => copies.push(copy),
             }
         }
-        let mut header = self.new_header(Some((TABLE_HOME, start)));
+        let data_offset = self.kept_data_offset(start, shift).unwrap_or(start);
+        let mut header = self.new_header(Some((TABLE_HOME, data_offset)));
         let data_size = self
             .data_end()
             .saturating_add(shift.unsigned_abs())
-            .max(start)
-            .saturating_sub(start);
+            .max(data_offset)
+            .saturating_sub(data_offset);
         header.set_counts(
             header.descriptors_free(),
             i64::try_from(data_size).unwrap_or(i64::MAX),

@@ -25,6 +25,7 @@
 
 mod commit;
 mod patch;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -192,6 +193,7 @@ pub struct Edit<'i> {
     wiped: Vec<(u64, u64)>,
     cut: bool,
     fill: bool,
+    renew: bool,
 }
 
 /// Used slots and what they hold.
@@ -239,6 +241,7 @@ impl<'i> Edit<'i> {
             wiped: Vec::new(),
             cut: false,
             fill: false,
+            renew: false,
         }
     }
 
@@ -273,7 +276,7 @@ impl<'i> Edit<'i> {
     /// # Errors
     /// As [`Error`] says.
     pub fn add(&mut self, object: NewObject) -> Result<ObjectId, Error> {
-        self.image.require_sound()?;
+        self.require_sound()?;
         if object.name.len() > NAME_LEN {
             return Err(Error::Name);
         }
@@ -360,7 +363,7 @@ impl<'i> Edit<'i> {
     /// data is to be overwritten, since it could be another object's.
     pub fn delete(&mut self, id: u32, wipe: Wipe) -> Result<(), Error> {
         if wipe == Wipe::Zero {
-            self.image.require_sound()?;
+            self.require_sound()?;
         }
         self.require_id(id)?;
         let doomed: Vec<_> = self
@@ -391,7 +394,7 @@ impl<'i> Edit<'i> {
     /// As [`Error`] says.
     pub fn set_primary(&mut self, id: u32) -> Result<bool, Error> {
         self.require_id(id)?;
-        self.image.require_sound()?;
+        self.require_sound()?;
         let target = self.table.values().find(|object| object.raw_id() == id);
         let target = target.ok_or(Lookup::NotFound)?.clone();
         if target.data_type() != DataType::Partition {
@@ -418,7 +421,7 @@ impl<'i> Edit<'i> {
     /// # Errors
     /// [`Error::Capacity`], [`Error::Smaller`], or a fault of the image.
     pub fn grow(&mut self, capacity: usize) -> Result<(), Error> {
-        self.image.require_sound()?;
+        self.require_sound()?;
         if capacity > MAX_CAPACITY {
             let wanted = u64::try_from(capacity).unwrap_or(u64::MAX);
             return Err(Error::Capacity(wanted));

@@ -3,7 +3,14 @@
 //! Finds, and changes nothing. What a finding costs is its [`Severity`]; whether it can be put
 //! right without guessing is told with it.
 
-use crate::sif::layout::{Gap, Kind, Layout, TABLE_HOME, slot_range};
+pub mod repair;
+
+mod oci;
+mod root_index;
+
+pub use self::oci::oci;
+
+use crate::sif::layout::{Gap, Kind, Layout, TABLE_HOME, is_interrupted, slot_range};
 use crate::sif::types::{Arch, DataType};
 use crate::sif::{self, DESCRIPTOR_LEN, Descriptor, ExtraError, Fault, Image, Link};
 use crate::signer::{dsse, pgp};
@@ -133,6 +140,49 @@ pub enum Problem {
     /// Bytes behind everything.
     #[error("bytes behind the last object")]
     Tail,
+    /// OCI blobs, and nothing that names them.
+    #[error("OCI blobs without a root index{}", because(.obstacle))]
+    LostRootIndex {
+        /// Why it cannot be built anew.
+        obstacle: Option<String>,
+    },
+    /// More than one RootIndex.
+    #[error("another root index: with two of them this is no OCI-SIF")]
+    SecondRootIndex,
+    /// The RootIndex cannot be used, or names what is not there.
+    #[error("root index: {0}")]
+    RootIndex(String),
+    /// Bytes of an OCI object that are not those of its digest.
+    #[error("digest is {expected}, the bytes have {found}")]
+    OciDigest {
+        /// In the descriptor.
+        expected: String,
+        /// Of the bytes.
+        found: String,
+    },
+    /// A writable layer that was written to.
+    #[error(
+        "writable layer with other bytes than its digest says: a container wrote to it, 'overlay sync' is due"
+    )]
+    OverlayChanged,
+    /// A second blob of one digest.
+    #[error("same digest as object {first}: the originals cannot read a blob that is there twice{}", because(.obstacle))]
+    DuplicateBlob {
+        /// The first blob.
+        first: u32,
+        /// Why it cannot go.
+        obstacle: Option<String>,
+    },
+    /// A blob that nothing names.
+    #[error("nothing names this blob")]
+    Unreferenced,
+}
+
+fn because(obstacle: &Option<String>) -> String {
+    let text = obstacle
+        .as_ref()
+        .map(|text| format!(" (cannot be repaired: {text})"));
+    text.unwrap_or_default()
 }
 
 fn gap_text(gap: Gap) -> &'static str {
@@ -179,6 +229,13 @@ impl Problem {
             Self::NoSignature => "no-signature",
             Self::NotZero(_) => "not-zero",
             Self::Tail => "tail",
+            Self::LostRootIndex { .. } => "lost-root-index",
+            Self::SecondRootIndex => "second-root-index",
+            Self::RootIndex(_) => "root-index",
+            Self::OciDigest { .. } => "oci-digest",
+            Self::OverlayChanged => "overlay-changed",
+            Self::DuplicateBlob { .. } => "duplicate-blob",
+            Self::Unreferenced => "unreferenced",
         }
     }
 
@@ -186,7 +243,9 @@ impl Problem {
     pub fn is_repairable(&self) -> bool {
         matches!(
             self,
-            Self::Fault(Fault::FreeCount { .. })
+            Self::Fault(Fault::FreeCount { .. } | Fault::DataSection { .. })
+                | Self::LostRootIndex { obstacle: None }
+                | Self::DuplicateBlob { obstacle: None, .. }
                 | Self::Stale { .. }
                 | Self::DataSizeOfDeleted { .. }
                 | Self::TableMoved
@@ -198,6 +257,19 @@ impl Problem {
                 | Self::Tail
         )
     }
+}
+
+/// Examines all of an image that loads, in the order of the file; blobs are hashed with at most
+/// `threads` threads.
+///
+/// # Errors
+/// Only if the file became shorter while it was read.
+pub fn examine(image: &Image<'_>, threads: usize) -> Result<Vec<Finding>, sif::Error> {
+    let mut findings = native(image);
+    findings.extend(oci(image, threads)?);
+    findings.sort_by_key(|finding| finding.range.start);
+    image.still_there()?;
+    Ok(findings)
 }
 
 /// Examines header, table and data of an image that loads; in the order of the file.
@@ -336,7 +408,7 @@ impl Examiner<'_, '_> {
             .faults()
             .iter()
             .any(|fault| matches!(fault, Fault::DataSection { .. }));
-        if is_sane {
+        if is_sane && !is_interrupted(image) {
             self.data_section(start, layout.data_end.saturating_sub(start));
         }
     }
@@ -482,6 +554,10 @@ impl Examiner<'_, '_> {
         let counted = counted.and_then(|end| usize::try_from(end).ok());
         for part in &self.layout.parts {
             let Kind::Gap(gap) = part.kind else { continue };
+            // The home place of a table that lies elsewhere is in use, in a way.
+            if gap == Gap::AfterHeader && is_interrupted(image) {
+                continue;
+            }
             let span = image.nonzero_span(part.range.clone());
             let whole = wide(part.range.start)..wide(part.range.end);
             match (gap, span) {
