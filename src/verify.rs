@@ -6,7 +6,9 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+mod bundle;
 pub mod cosign;
+pub mod layout;
 
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;

@@ -10,6 +10,8 @@ mod support;
 mod hostile;
 #[path = "cosign/keys.rs"]
 mod keys;
+#[path = "cosign/layouts.rs"]
+mod layouts;
 #[path = "cosign/made.rs"]
 mod made;
 #[path = "cosign/replay.rs"]
@@ -18,3 +20,5 @@ mod replay;
 mod tamper;
 #[path = "cosign/tool.rs"]
 mod tool;
+#[path = "cosign/views.rs"]
+mod views;

@@ -74,7 +74,7 @@ struct GlobalArgs {
 #[derive(Subcommand)]
 enum Command {
     Sign(sign::Args),
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     Key(key::Args),
     Remote(remote::Args),
     Keyserver(keyserver::Args),
@@ -177,7 +177,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
 fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
     match command {
         Command::Sign(args) => sign::run(ui, args),
-        Command::Verify(args) => verify::run(ui, args),
+        Command::Verify(args) => verify::run(ui, *args),
         Command::Key(args) => key::run(ui, args),
         Command::Remote(args) => remote::run(ui, args),
         Command::Keyserver(args) => keyserver::run(ui, args),

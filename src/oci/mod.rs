@@ -10,6 +10,7 @@
 
 pub mod build;
 mod json;
+pub mod layout;
 pub mod manifest;
 pub mod ocisif;
 pub mod reference;
