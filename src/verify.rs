@@ -7,7 +7,9 @@
 
 mod accounted;
 pub mod attestation;
+mod bundle;
 pub mod cosign;
+pub mod layout;
 
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;

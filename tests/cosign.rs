@@ -14,6 +14,8 @@ mod hostile;
 mod keys;
 #[path = "cosign/layout.rs"]
 mod layout;
+#[path = "cosign/layouts.rs"]
+mod layouts;
 #[path = "cosign/made.rs"]
 mod made;
 #[path = "cosign/replay.rs"]
@@ -22,5 +24,7 @@ mod replay;
 mod tamper;
 #[path = "cosign/tool.rs"]
 mod tool;
+#[path = "cosign/views.rs"]
+mod views;
 #[path = "cosign/write.rs"]
 mod write;

@@ -6,6 +6,8 @@
 //!
 //! Source: OCI image spec 1.1, `image-layout.md`.
 
+mod scan;
+
 use super::errno_text;
 use super::sif_file::SifFile;
 use crate::digest::{Digest, HashAlgorithm};
@@ -65,6 +67,35 @@ pub enum Error {
         /// What its bytes say.
         found: Digest,
     },
+    /// A blob that is named and not there.
+    #[error("{digest}: open {}: no such file or directory", path.display())]
+    Missing {
+        /// The blob.
+        digest: Digest,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A blob whose length is not the one that was named.
+    #[error("{}: {found} bytes, {expected} are named", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that a document names.
+        expected: u64,
+        /// Bytes of the file.
+        found: u64,
+    },
+    /// A blob that is larger than what is read at once.
+    #[error("{} is larger than {limit} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are read.
+        limit: u64,
+    },
+    /// A folder with more blobs than are looked at.
+    #[error("{}: too many blobs", .0.display())]
+    TooMany(PathBuf),
     /// The folder has something in it.
     #[error("{}: folder is not empty, will not overwrite", .0.display())]
     NotEmpty(PathBuf),

@@ -11,6 +11,7 @@
 pub mod build;
 mod json;
 pub mod layout;
+pub mod layout_view;
 pub mod manifest;
 pub mod ocisif;
 pub mod reference;

@@ -426,7 +426,7 @@ impl<'de> de::Visitor<'de> for SignaturesVisitor {
 }
 
 /// Keeps serde from reading a structure out of a JSON list.
-struct Object<T>(T);
+pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -36,6 +36,9 @@ pub(super) struct CosignArgs {
     /// with --cosign: the digest of the image that is meant
     #[arg(long, value_name = "sha256:hex", value_parser = oci::digest, allow_hyphen_values = true)]
     digest: Option<crate::digest::Digest>,
+    /// with --cosign: verify the image in this OCI layout folder instead of a file
+    #[arg(long, value_name = "folder", allow_hyphen_values = true)]
+    local_layout: Option<PathBuf>,
 }
 
 /// The flags of the command that have no meaning beside --cosign.
@@ -58,7 +61,7 @@ pub(super) struct Others {
 
 /// What the command line asks for.
 pub(super) struct Wanted<'a> {
-    /// The OCI-SIF.
+    /// The OCI-SIF, or the folder with a layout.
     pub(super) path: &'a Path,
     /// Files of public keys.
     pub(super) keys: &'a [PathBuf],
@@ -89,6 +92,7 @@ impl CosignArgs {
             ("--reference", self.reference.is_some()),
             ("--platform", self.platform.is_some()),
             ("--digest", self.digest.is_some()),
+            ("--local-layout", self.local_layout.is_some()),
         ];
         match alone.iter().find(|(_, given)| *given) {
             Some((flag, _)) if !wanted => Err(usage::bad_flags(
@@ -97,6 +101,11 @@ impl CosignArgs {
             )),
             _ => Ok(wanted),
         }
+    }
+
+    /// The folder that is judged instead of a file.
+    pub(super) fn layout(&self) -> Option<&Path> {
+        self.local_layout.as_deref()
     }
 
     /// Runs the command.
@@ -135,9 +144,12 @@ impl CosignArgs {
             platform: self.platform.clone(),
             host: host(),
         };
-        let judged = look(wanted.path, Access::Read, "not", |image| {
-            judge(ui, image, wanted, &choice, &request)
-        });
+        let judged = match &self.local_layout {
+            Some(folder) => super::layout::judge(ui, folder, &choice, &request),
+            None => look(wanted.path, Access::Read, "not", |image| {
+                judge(ui, image, wanted, &choice, &request)
+            }),
+        };
         let path = wanted.path.to_string_lossy();
         let (report, refusal) = match judged {
             Ok(judged) => judged,
