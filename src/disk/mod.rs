@@ -7,6 +7,7 @@ pub mod keyring;
 mod map;
 pub mod roots;
 pub mod sif_file;
+pub mod trusted;
 
 use std::io;
 
