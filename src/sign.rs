@@ -1,5 +1,7 @@
 //! The story of a signature: payloads, seals, one patch.
 
+pub mod cosign;
+
 use crate::digest::HashAlgorithm;
 use crate::key::pem::PrivateKey;
 use crate::key::pgp::SigningKey;

@@ -6,7 +6,10 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+pub mod attestation;
+mod bundle;
 pub mod cosign;
+pub mod layout;
 
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;

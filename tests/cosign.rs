@@ -6,10 +6,16 @@
 
 mod support;
 
+#[path = "cosign/attest.rs"]
+mod attest;
 #[path = "cosign/hostile.rs"]
 mod hostile;
 #[path = "cosign/keys.rs"]
 mod keys;
+#[path = "cosign/layout.rs"]
+mod layout;
+#[path = "cosign/layouts.rs"]
+mod layouts;
 #[path = "cosign/made.rs"]
 mod made;
 #[path = "cosign/replay.rs"]
@@ -18,3 +24,7 @@ mod replay;
 mod tamper;
 #[path = "cosign/tool.rs"]
 mod tool;
+#[path = "cosign/views.rs"]
+mod views;
+#[path = "cosign/write.rs"]
+mod write;

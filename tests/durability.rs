@@ -24,6 +24,10 @@ const IMAGE_CALLS: &[&str] = &[
     "fdatasync",
     "fsync",
     "ftruncate",
+    "copy_file_range",
+    "rename",
+    "renameat",
+    "renameat2",
 ];
 
 /// Calls that change a keyring; not every machine has each.
@@ -54,6 +58,8 @@ struct Case {
     image: &'static str,
     sign: Vec<String>,
     verify: Vec<String>,
+    /// What is said when the disk fails, besides the name of the image.
+    failed: &'static str,
 }
 
 fn cases() -> Vec<Case> {
@@ -67,6 +73,19 @@ fn cases() -> Vec<Case> {
         image,
         sign: vec!["sign".to_owned(), "--key".to_owned(), key("key")],
         verify: vec!["verify".to_owned(), "--key".to_owned(), key("pub")],
+        failed: "failed to sign container",
+    };
+    // The last one needs a longer table, and so a new file.
+    let cosign = |name, image| Case {
+        name,
+        image,
+        sign: ["sign", "--cosign", "--key", &key("key")]
+            .map(str::to_owned)
+            .to_vec(),
+        verify: ["verify", "--cosign", "--key", &key("pub")]
+            .map(str::to_owned)
+            .to_vec(),
+        failed: "fatal:",
     };
     vec![
         pem("one group, PEM key", "native/unsigned.sif"),
@@ -76,8 +95,12 @@ fn cases() -> Vec<Case> {
             image: "native/unsigned.sif",
             sign: ["sign", "--keyidx", "0"].map(str::to_owned).to_vec(),
             verify: ["verify", "--local"].map(str::to_owned).to_vec(),
+            failed: "failed to sign container",
         },
         pem("signed before, PEM key", "native/dsse-p256.sif"),
+        cosign("OCI-SIF", "cosign/sif/one.oci.sif"),
+        cosign("OCI-SIF signed before", "cosign/sif/one-1sig.oci.sif"),
+        cosign("OCI-SIF with a full table", "cosign/sif/one-6sig.oci.sif"),
     ]
 }
 
@@ -300,7 +323,7 @@ fn a_failing_disk_leaves_the_old_image() {
                         scene.case.name
                     );
                     assert!(
-                        told.contains("failed to sign container") && told.contains("image.sif"),
+                        told.contains(scene.case.failed) && told.contains("image.sif"),
                         "{point}: {failed}"
                     );
                     tried += 1;
@@ -495,6 +518,53 @@ fn killed_while_making_a_key_leaves_old_or_new_keyrings() {
     kill_keyring_command(&home, "key newpair", newpair, false);
 }
 
+#[test]
+fn killed_while_making_a_cosign_key_pair_leaves_whole_files() {
+    if !have_strace() {
+        return;
+    }
+    let home = Home::new();
+    let (private, public) = (home.join("k.key"), home.join("k.pub"));
+    let import = || {
+        let mut command = home.sigsif(["key", "import-key-pair", "--output-key-prefix", "k"]);
+        command
+            .args(["--key".into(), peers("keys/p256.key.pem")])
+            .env("COSIGN_PASSWORD", "secret");
+        command
+    };
+    let (mut neither, mut private_only, mut both) = (0, 0, 0);
+    let points = points(&import(), KEYRING_CALLS);
+    for (call, n) in &points {
+        let _ = (fs::remove_file(&private), fs::remove_file(&public));
+        let point = format!("killed at {call} {n}");
+        let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+        let killed = run(&mut strace(&import(), &["-e".to_owned(), inject]));
+        assert_ne!(killed.code, Some(0), "{point}: {killed}");
+        match (private.exists(), public.exists()) {
+            (false, false) => neither += 1,
+            (true, false) => private_only += 1,
+            (true, true) => both += 1,
+            (false, true) => panic!("{point}: a public key alone"),
+        }
+        if private.exists() {
+            let mode = fs::metadata(&private).expect("a key").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{point}");
+            let mut print = home.sigsif(["key", "public-key", "--key", "k.key"]);
+            let made = run(print.env("COSIGN_PASSWORD", "secret")).expect(0).stdout;
+            assert_eq!(made, support::read_peers("keys/p256.pub.pem"), "{point}");
+        }
+        if public.exists() {
+            let there = fs::read(&public).expect("a key");
+            assert_eq!(there, support::read_peers("keys/p256.pub.pem"), "{point}");
+        }
+    }
+    eprintln!(
+        "key import-key-pair: {} kill points, {neither} nothing, {private_only} private only, {both} both",
+        points.len()
+    );
+    assert!(neither > 0 && private_only > 0 && both > 0);
+}
+
 /// A mounted file system, unmounted at the end.
 struct Mount(PathBuf);
 
@@ -540,6 +610,33 @@ fn a_full_disk_leaves_the_old_image() {
     let image = home.write("larger/image.sif", &old);
     run(&mut sign(&image)).expect(0);
     drop(disk);
+}
+
+#[test]
+fn a_full_disk_leaves_the_old_oci_sif() {
+    let home = Home::new();
+    // Three pages; the second one is full, so its table has to grow.
+    for (name, full, enough) in [("one", "12k", "40k"), ("one-6sig", "20k", "160k")] {
+        let old = support::read_peers(&format!("cosign/sif/{name}.oci.sif"));
+        let sign = |image: &Path| {
+            let mut command = home.sigsif(["sign", "--cosign", "--key"]);
+            command.arg(peers("keys/p256.key.pem")).arg(image);
+            command
+        };
+        let Some(disk) = Mount::tmpfs(&home.join(full), full) else {
+            return skip("no permission to mount a small disk");
+        };
+        let image = home.write(&format!("{full}/image.sif"), &old);
+        run(&mut sign(&image))
+            .expect(255)
+            .says("no space left on device");
+        assert!(fs::read(&image).expect("the image") == old, "changed");
+        drop(disk);
+        let disk = Mount::tmpfs(&home.join(enough), enough).expect("a second mount");
+        let image = home.write(&format!("{enough}/image.sif"), &old);
+        run(&mut sign(&image)).expect(0);
+        drop(disk);
+    }
 }
 
 #[test]
@@ -592,6 +689,35 @@ fn sixteen_signers_at_once_all_sign() {
         .matches("Objects verified:")
         .count();
     assert_eq!(blocks, WRITERS);
+}
+
+#[test]
+fn sixteen_cosign_signers_at_once_all_sign() {
+    let home = Home::new();
+    // Six signatures fill its table, so it grows under their hands.
+    let image = home.copy("cosign/sif/one.oci.sif", "image.sif");
+    let signers: Vec<_> = (0..WRITERS)
+        .map(|n| {
+            let mut command = home.sigsif(["sign", "--cosign", "--key"]);
+            command
+                .arg(peers("keys/p256.key.pem"))
+                .arg(&image)
+                .env("SOURCE_DATE_EPOCH", (1_795_000_000 + n).to_string());
+            support::start(&mut command)
+        })
+        .collect();
+    for signer in signers {
+        support::finish(signer, std::time::Duration::from_secs(60), "sign").expect(0);
+    }
+    let mut verify = home.sigsif(["verify", "--cosign", "--key"]);
+    let verified = run(verify.arg(peers("keys/p256.pub.pem")).arg(&image)).expect(0);
+    for n in 0..WRITERS {
+        let time = format!("\"timestamp\":{}", 1_795_000_000 + n);
+        assert!(
+            String::from_utf8_lossy(&verified.stdout).contains(&time),
+            "{time}"
+        );
+    }
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod edits;
 mod flips;
 #[path = "strict/forms.rs"]
 mod forms;
+#[path = "strict/hostile.rs"]
+mod hostile;
 #[path = "strict/repair.rs"]
 mod repair;
 #[path = "strict/show.rs"]

@@ -1,11 +1,13 @@
 //! EDGE: flags become a request, a request calls the core, the ui renders.
 
+mod attest;
 mod ecl;
 mod endpoint;
 mod go;
 mod key;
 mod keyserver;
 mod login;
+mod oci;
 mod passphrase;
 mod private_key;
 mod registry;
@@ -15,6 +17,7 @@ mod sif;
 mod sign;
 mod usage;
 mod verify;
+mod verify_attestation;
 
 use crate::disk::{keyring, sif_file};
 use crate::sif::edit::{self, Method, Patch};
@@ -76,6 +79,8 @@ struct GlobalArgs {
 enum Command {
     Sign(sign::Args),
     Verify(Box<verify::Args>),
+    Attest(attest::Args),
+    VerifyAttestation(verify_attestation::Args),
     Key(key::Args),
     Remote(remote::Args),
     Keyserver(keyserver::Args),
@@ -180,6 +185,8 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
     match command {
         Command::Sign(args) => sign::run(ui, args),
         Command::Verify(args) => verify::run(ui, *args),
+        Command::Attest(args) => attest::run(ui, &args),
+        Command::VerifyAttestation(args) => verify_attestation::run(ui, &args),
         Command::Key(args) => key::run(ui, args),
         Command::Remote(args) => remote::run(ui, args),
         Command::Keyserver(args) => keyserver::run(ui, args),

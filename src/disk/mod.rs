@@ -4,6 +4,7 @@ pub mod config;
 pub mod credential_helper;
 pub mod files;
 pub mod keyring;
+pub mod layout;
 mod map;
 pub mod roots;
 pub mod sif_file;

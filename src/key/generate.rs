@@ -8,7 +8,7 @@ use pkcs8::EncodePrivateKey;
 use rand_core::{OsRng, RngCore as _};
 use zeroize::Zeroizing;
 
-/// Kinds of keys that are made here; cosign and SingularityCE verify all of them.
+/// Kinds of keys that are made here; cosign and SingularityCE read all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyType {
     /// ECDSA on NIST P-256, the kind of the originals.
@@ -72,8 +72,8 @@ impl PrivateKey {
         Ok(Self { kind, public })
     }
 
-    /// Whether cosign and SingularityCE verify with keys of this kind: ECDSA
-    /// on P-256, P-384, P-521; Ed25519; RSA of 2048, 3072 or 4096 bits.
+    /// Whether cosign and SingularityCE sign with keys of this kind: ECDSA on
+    /// P-256, P-384, P-521; Ed25519; RSA of 2048, 3072 or 4096 bits.
     ///
     /// Source: sigstore `pkg/signature`, `GetDefaultAlgorithmDetails`; cosign,
     /// `import-key-pair`.

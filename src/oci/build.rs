@@ -169,7 +169,7 @@ pub fn with_image(index: &[u8], ref_name: &str, image: &CosignImage) -> Result<V
     let replace = || {
         let mut index = Object::parse(index)?;
         let mut entries = index.list("manifests")?;
-        entries.retain(|entry| name_of(entry).as_deref() != Some(ref_name));
+        entries.retain(|entry| annotation(entry, REF_NAME).as_deref() != Some(ref_name));
         if let Some(manifest) = image.blobs.last() {
             entries.push(raw(&Descriptor {
                 media_type: &image.media_type,
@@ -231,10 +231,11 @@ struct NewIndex<'a> {
     manifests: Vec<Descriptor<'a>>,
 }
 
-fn name_of(entry: &RawValue) -> Option<String> {
-    let annotations = Object::parse(entry.get().as_bytes()).ok()?;
-    let annotations = annotations.get("annotations")?.get().as_bytes();
-    Object::parse(annotations).ok()?.text(REF_NAME)
+/// An annotation of a descriptor.
+pub(super) fn annotation(descriptor: &RawValue, name: &str) -> Option<String> {
+    let descriptor = Object::parse(descriptor.get().as_bytes()).ok()?;
+    let annotations = descriptor.get("annotations")?.get().as_bytes();
+    Object::parse(annotations).ok()?.text(name)
 }
 
 fn old_config_type(manifest: &Object) -> Option<String> {

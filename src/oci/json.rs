@@ -53,6 +53,11 @@ impl Object {
         Ok(())
     }
 
+    /// Removes a member if it is there.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+
     /// Compact JSON of the members; values keep their own white space.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         gojson::to_vec(self)

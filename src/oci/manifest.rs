@@ -51,7 +51,7 @@ pub enum Error {
 }
 
 /// What an entry of an index is, by its media type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// An image manifest.
     Image,

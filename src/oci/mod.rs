@@ -10,7 +10,11 @@
 
 pub mod build;
 mod json;
+pub mod layout;
+pub mod layout_view;
 pub mod manifest;
 pub mod ocisif;
 pub mod reference;
+pub mod select;
 pub mod tree;
+pub mod update;

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 pub const COSIGN_PREFIX: &str = "_cosign:";
 
 /// Most documents that one image may consist of.
-const MAX_DOCUMENTS: usize = 65_536;
+pub(super) const MAX_DOCUMENTS: usize = 65_536;
 
 /// Why an image is no usable OCI-SIF.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,9 @@ pub enum Error {
     /// The image is listed again under another name.
     #[error("multiple matches found")]
     SeveralMatches,
+    /// A blob that is there and cannot be had; the reason.
+    #[error("{0}")]
+    Read(String),
     /// More documents than are looked at.
     #[error("more than {MAX_DOCUMENTS} manifests")]
     TooManyDocuments,

@@ -3,8 +3,10 @@
 //! Source: in-toto attestation framework, Statement v0.1 and v1; sigstore/cosign
 //! `pkg/cosign/attestation`, `cmd/cosign/cli/options/predicate.go`.
 
-use crate::digest::Digest;
+use crate::digest::{Digest, HashAlgorithm};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -161,11 +163,17 @@ fn object(kind: &PredicateType, json: &[u8]) -> Result<Box<RawValue>, Error> {
     serde_json::from_slice(json).map_err(fault)
 }
 
+/// Predicate type of a statement that is nothing but a signature of its subject.
+///
+/// Source: sigstore/cosign `pkg/types`, `CosignSignPredicateType`.
+pub const SIGN_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
+
 /// A statement that was signed.
 #[derive(Debug)]
 pub struct Statement {
     predicate_type: String,
-    subjects: Vec<String>,
+    /// SHA-256 in hexadecimal, and annotations.
+    subjects: Vec<(String, BTreeMap<String, Value>)>,
 }
 
 impl Statement {
@@ -179,11 +187,24 @@ impl Statement {
         if ![WRITTEN_TYPE, NEWER_TYPE].contains(&read.kind.as_str()) {
             return Err(Error::StatementType(read.kind));
         }
-        let digest = |subject: ReadSubject| subject.digest.sha256;
+        let digest = |subject: ReadSubject| {
+            let annotations = subject.annotations.unwrap_or_default();
+            Some((subject.digest.sha256?, annotations))
+        };
         Ok(Self {
             predicate_type: read.predicate_type,
             subjects: read.subject.into_iter().filter_map(digest).collect(),
         })
+    }
+
+    /// As [`Statement::parse`], but members that no version of the format has
+    /// are refused, as in bundles.
+    ///
+    /// # Errors
+    /// As [`Statement::parse`].
+    pub fn parse_strictly(payload: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice::<Known>(payload)?;
+        Self::parse(payload)
     }
 
     /// URI of what the statement says.
@@ -193,8 +214,15 @@ impl Statement {
 
     /// Whether one of the subjects is the image of this SHA-256.
     pub fn is_about(&self, image: &Digest) -> bool {
+        self.annotations(image).is_some()
+    }
+
+    /// What the statement adds to the image of this SHA-256, if it is about it.
+    pub fn annotations(&self, image: &Digest) -> Option<&BTreeMap<String, Value>> {
         let wanted = hex::encode(image.bytes());
-        image.algorithm().name() == "sha256" && self.subjects.contains(&wanted)
+        let mut subjects = self.subjects.iter();
+        let (_, annotations) = subjects.find(|(hex, _)| *hex == wanted)?;
+        (image.algorithm() == HashAlgorithm::Sha256).then_some(annotations)
     }
 }
 
@@ -236,6 +264,41 @@ struct Read {
 struct ReadSubject {
     #[serde(default)]
     digest: ReadDigest,
+    annotations: Option<BTreeMap<String, Value>>,
+}
+
+/// Every member of a statement. Source: in-toto attestation `statement.proto`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Known {
+    #[serde(rename = "_type")]
+    _kind: Option<IgnoredAny>,
+    #[serde(rename = "subject")]
+    _subject: Option<Vec<KnownSubject>>,
+    #[serde(rename = "predicateType")]
+    _predicate_type: Option<IgnoredAny>,
+    #[serde(rename = "predicate")]
+    _predicate: Option<IgnoredAny>,
+}
+
+/// Every member of a subject. Source: in-toto attestation `resource_descriptor.proto`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownSubject {
+    #[serde(rename = "name")]
+    _name: Option<IgnoredAny>,
+    #[serde(rename = "uri")]
+    _uri: Option<IgnoredAny>,
+    #[serde(rename = "digest")]
+    _digest: Option<IgnoredAny>,
+    #[serde(rename = "content")]
+    _content: Option<IgnoredAny>,
+    #[serde(rename = "downloadLocation")]
+    _download_location: Option<IgnoredAny>,
+    #[serde(rename = "mediaType")]
+    _media_type: Option<IgnoredAny>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -329,6 +392,17 @@ mod tests {
         let other_hash = text.replace("sha256", "sha1");
         let other_hash = Statement::parse(other_hash.as_bytes()).unwrap();
         assert!(!other_hash.is_about(&image()));
+        let annotated = text.replace("\"digest\":", "\"annotations\":{\"a\":\"b\"},\"digest\":");
+        let annotated = Statement::parse_strictly(annotated.as_bytes()).unwrap();
+        assert_eq!(annotated.annotations(&image()).unwrap()["a"], "b");
+        assert_eq!(annotated.annotations(&other), None);
+        for unknown in ["\"x\":1,\"subject\":", "\"Subject\":[],\"subject\":"] {
+            let unknown = text.replace("\"subject\":", unknown);
+            assert!(Statement::parse(unknown.as_bytes()).is_ok());
+            assert!(Statement::parse_strictly(unknown.as_bytes()).is_err());
+        }
+        let unknown = text.replace("\"digest\":", "\"x\":1,\"digest\":");
+        assert!(Statement::parse_strictly(unknown.as_bytes()).is_err());
         for bad in [
             text.replace("Statement/v0.1", "Statement/v2"),
             text.replace("\"predicate\":", "\"subject\":[],\"predicate\":"),

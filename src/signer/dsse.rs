@@ -16,6 +16,9 @@ use std::marker::PhantomData;
 /// Payload type of the signed metadata of a SIF image.
 pub const SIF_METADATA_TYPE: &str = "application/vnd.sylabs.sif-metadata+json";
 
+/// What stands in front of the reasons of a refused envelope.
+pub const FAILED: &str = "dsse: verify envelope failed: ";
+
 /// Greatest number of signatures looked at in one envelope.
 const MAX_SIGNATURES: usize = 1024;
 
@@ -423,7 +426,7 @@ impl<'de> de::Visitor<'de> for SignaturesVisitor {
 }
 
 /// Keeps serde from reading a structure out of a JSON list.
-struct Object<T>(T);
+pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,23 +4,28 @@
 //! blobs all have the digests of their descriptors. The judgement of one set
 //! of signatures, [`signatures`], is the same for files, layouts and registries.
 
+use super::bundle;
 use crate::digest::{Digest, HashAlgorithm};
 use crate::key::pem::{PublicKey, is_der_signature};
 use crate::oci::manifest::{ContentDescriptor, ImageManifest, Kind, Platform};
-use crate::oci::ocisif::{self, OciSif, Reachable};
+use crate::oci::ocisif::{self, COSIGN_PREFIX, OciSif, Reachable};
 use crate::payload::simple::{MAX_PAYLOAD, SIGNATURE_TYPE, SimpleSigning};
 use crate::report::{CosignReport, CosignSignature, CosignVerdict, KeySigner};
 use crate::sif::digests::{Digests, Extent, Wanted};
 use crate::sif::{self, ExtraError};
+use crate::signer::bundle::MEDIA_TYPE;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Annotation of a layer that holds the signature in base64.
 pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// Media type of a layer that holds a signature's payload.
 pub const SIMPLE_SIGNING_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// Largest bundle that is read, in bytes.
+pub const MAX_BUNDLE: usize = 4 << 20;
 
 /// Most signatures of one image that are looked at.
 pub const MAX_SIGNATURES: usize = 10_000;
@@ -115,6 +120,9 @@ pub fn check<'o, 'i, 'a>(
     Ok(Checked(oci))
 }
 
+/// The image, other images whose signatures count, and faults elsewhere.
+type Subjects = (ContentDescriptor, Vec<ContentDescriptor>, Vec<String>);
+
 impl<'i, 'a> Checked<'_, 'i, 'a> {
     /// What was checked.
     pub fn oci(&self) -> &OciSif<'i, 'a> {
@@ -134,26 +142,33 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         outcome
     }
 
+    /// The image, which is whole; for an index also the image of it that a
+    /// signature may name; and what cannot be read elsewhere in the file.
+    pub(super) fn subjects(&self, choice: &Choice) -> Result<Subjects, Error> {
+        let mut subjects = subjects(self.0, choice).map_err(Error::Fetch)?.into_iter();
+        let (reachable, faults) = self.0.reachable().map_err(Error::Fetch)?;
+        let first = subjects.next();
+        let first = first.ok_or(Error::Fetch(ocisif::Error::NoImage))?;
+        require_whole(self.0, &first, &reachable)?;
+        let problems = faults.iter().map(ToString::to_string).collect();
+        Ok((first, subjects.collect(), problems))
+    }
+
     fn judge_as_it_is(
         &self,
         choice: &Choice,
         request: &Request<'_>,
     ) -> Result<CosignReport, Error> {
         let oci = self.0;
-        let subjects = subjects(oci, choice).map_err(Error::Fetch)?;
-        let (reachable, faults) = oci.reachable().map_err(Error::Fetch)?;
-        let first = subjects
-            .first()
-            .ok_or(Error::Fetch(ocisif::Error::NoImage))?;
-        require_whole(oci, first, &reachable)?;
+        let (first, others, problems) = self.subjects(choice)?;
         let fetch: &Fetch<'_, '_> = &|layer| {
             let bytes = oci.content(layer, MAX_PAYLOAD);
             bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
         };
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = oci.blobs().count();
-        report.problems = faults.iter().map(ToString::to_string).collect();
-        for subject in &subjects {
+        report.problems = problems;
+        for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign(&subject.digest, "sig") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;
@@ -169,8 +184,41 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
                     .extend(signatures(&manifest, &subject.digest, fetch, request));
             }
         }
+        let subjects: Vec<_> = std::iter::once(first).chain(others).collect();
+        for (bundle, subject) in bundles(oci, &subjects) {
+            if report.signatures.len() >= MAX_SIGNATURES {
+                return Err(Error::TooMany(report.signatures.len().saturating_add(1)));
+            }
+            let bytes = oci.content(&bundle, MAX_BUNDLE).map(<[u8]>::to_vec);
+            let bytes = bytes.map_err(|error| error.to_string());
+            report
+                .signatures
+                .push(bundle::judge(bytes, &subject, request));
+        }
         Ok(report)
     }
+}
+
+/// Bundles about the subjects, in entries whose names only say that they
+/// belong to cosign: the originals pass over them.
+fn bundles(
+    oci: &OciSif<'_, '_>,
+    subjects: &[ContentDescriptor],
+) -> Vec<(ContentDescriptor, Digest)> {
+    let entries = oci.index().manifests.iter().filter(|entry| {
+        let name = entry.ref_name().unwrap_or_default();
+        entry.kind() == Kind::Image && name.starts_with(COSIGN_PREFIX)
+    });
+    let bundle = |entry: &ContentDescriptor| {
+        // One that cannot be read is among the problems.
+        let manifest = oci.manifest(entry).ok()?;
+        let about = manifest.subject?.digest;
+        let layer = manifest.layers.into_iter().next()?;
+        let wanted = subjects.iter().any(|subject| subject.digest == about)
+            && layer.media_type.starts_with(MEDIA_TYPE);
+        wanted.then_some((layer, about))
+    };
+    entries.filter_map(bundle).collect()
 }
 
 /// The image, and for an index the image of it that a signature may name.
@@ -229,30 +277,39 @@ fn require_whole(
     subject: &ContentDescriptor,
     reachable: &[Reachable],
 ) -> Result<(), Error> {
-    let mut wanted = HashSet::from([subject.digest.clone()]);
     oci.object(subject).map_err(Error::Incomplete)?;
-    match subject.kind() {
-        Kind::Image => drop(oci.manifest(subject).map_err(Error::Incomplete)?),
-        Kind::Index => drop(oci.child_index(subject).map_err(Error::Incomplete)?),
-        Kind::Other => return Err(Error::Fetch(ocisif::Error::NoImage)),
+    require_document(oci, subject)?;
+    if subject.kind() == Kind::Other {
+        return Err(Error::Fetch(ocisif::Error::NoImage));
     }
-    // Parents stand before their children.
+    let mut parts: HashMap<&Digest, Vec<&ContentDescriptor>> = HashMap::new();
     for part in reachable {
-        if part
-            .parent
-            .as_ref()
-            .is_some_and(|parent| wanted.contains(parent))
-        {
-            oci.object(&part.content).map_err(Error::Incomplete)?;
-            match part.content.kind() {
-                Kind::Image => drop(oci.manifest(&part.content).map_err(Error::Incomplete)?),
-                Kind::Index => drop(oci.child_index(&part.content).map_err(Error::Incomplete)?),
-                Kind::Other => {}
+        if let Some(parent) = &part.parent {
+            parts.entry(parent).or_default().push(&part.content);
+        }
+    }
+    let mut seen = HashSet::from([&subject.digest]);
+    let mut open = vec![&subject.digest];
+    while let Some(parent) = open.pop() {
+        for part in parts.get(parent).into_iter().flatten() {
+            oci.object(part).map_err(Error::Incomplete)?;
+            require_document(oci, part)?;
+            if seen.insert(&part.digest) {
+                open.push(&part.digest);
             }
-            wanted.insert(part.content.digest.clone());
         }
     }
     Ok(())
+}
+
+/// Manifests and indices must be readable.
+fn require_document(oci: &OciSif<'_, '_>, content: &ContentDescriptor) -> Result<(), Error> {
+    match content.kind() {
+        Kind::Image => oci.manifest(content).map(drop),
+        Kind::Index => oci.child_index(content).map(drop),
+        Kind::Other => Ok(()),
+    }
+    .map_err(Error::Incomplete)
 }
 
 /// Gets the bytes of a layer, hashed, or says why there are none.
@@ -313,12 +370,7 @@ fn judge(
             .collect();
         return Err(unusable(reasons.join("; ")));
     };
-    found.signer = Some(KeySigner {
-        key_id: key.ssh_fingerprint(),
-        algorithm: key.algorithm(),
-        certificate: None,
-        spki: key.spki_sha256(),
-    });
+    found.signer = Some(signer(key));
     found.scheme = Some(scheme.name());
     let refusal = refusal(layer, subject, &payload, &signature, key, request);
     found.payload = Some(payload);
@@ -341,26 +393,8 @@ fn refusal(
         return Some(CosignVerdict::OtherImage(payload.digest.clone()));
     }
     let refused = |reason: String| Some(CosignVerdict::Refused(reason));
-    if payload.kind != SIGNATURE_TYPE {
-        return refused(format!(
-            "the payload's type is {:?}, not {SIGNATURE_TYPE:?}",
-            payload.kind
-        ));
-    }
-    if let Some(wanted) = request
-        .reference
-        .filter(|wanted| *wanted != payload.reference)
-    {
-        return refused(format!(
-            "the payload names the reference {:?}, not {wanted:?}",
-            payload.reference
-        ));
-    }
-    for (name, wanted) in request.annotations {
-        let value = payload.optional.as_ref().and_then(|all| all.get(name));
-        if value.and_then(serde_json::Value::as_str) != Some(wanted) {
-            return refused(format!("the payload has no annotation {name}={wanted}"));
-        }
+    if let Some(reason) = unmet(payload, SIGNATURE_TYPE, request) {
+        return refused(reason);
     }
     if request.strict {
         if let Some(oddity) = payload.oddities.first() {
@@ -374,6 +408,40 @@ fn refusal(
         }
     }
     None
+}
+
+/// What was asked for and is not in a payload, which must be of type `kind`.
+pub(super) fn unmet(payload: &SimpleSigning, kind: &str, request: &Request<'_>) -> Option<String> {
+    if payload.kind != kind {
+        return Some(format!(
+            "the payload's type is {:?}, not {kind:?}",
+            payload.kind
+        ));
+    }
+    if let Some(wanted) = request.reference
+        && wanted != payload.reference
+    {
+        return Some(format!(
+            "the payload names the reference {:?}, not {wanted:?}",
+            payload.reference
+        ));
+    }
+    let lacks = |name: &String, wanted: &String| {
+        let value = payload.optional.as_ref().and_then(|all| all.get(name));
+        value.and_then(serde_json::Value::as_str) != Some(wanted)
+    };
+    let missing = request.annotations.iter().find(|(n, v)| lacks(n, v));
+    missing.map(|(name, wanted)| format!("the payload has no annotation {name}={wanted}"))
+}
+
+/// A key as reports name it.
+pub(super) fn signer(key: &PublicKey) -> KeySigner {
+    KeySigner {
+        key_id: key.ssh_fingerprint(),
+        algorithm: key.algorithm(),
+        certificate: None,
+        spki: key.spki_sha256(),
+    }
 }
 
 /// Decodes standard base64 as Go does, which skips line ends.

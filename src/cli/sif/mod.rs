@@ -4,6 +4,7 @@ mod add;
 mod change;
 mod check;
 mod coverage;
+mod layout;
 mod repair;
 mod tree;
 
@@ -72,6 +73,8 @@ enum Command {
     Setprim(change::SetprimArgs),
     Grow(change::GrowArgs),
     Check(check::Args),
+    Export(layout::ExportArgs),
+    ImportLayout(layout::ImportArgs),
     Repair(repair::Args),
     Tree(tree::Args),
 }
@@ -94,6 +97,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Setprim(args) => return change::setprim(ui, &args),
         Command::Grow(args) => return change::grow(ui, &args),
         Command::Check(args) => return check::run(&args),
+        Command::Export(args) => return layout::export(ui, &args),
+        Command::ImportLayout(args) => return layout::import(ui, &args),
         Command::Repair(args) => return repair::run(ui, &args),
         Command::Tree(args) => return tree::run(&args),
         Command::Info { args } => ("info", args, true),

@@ -1,5 +1,7 @@
 //! `sign`: add signatures to an image.
 
+mod cosign;
+
 use super::passphrase::{self, Source};
 use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
@@ -29,7 +31,8 @@ const NO_KEY: &str = "failed to load key material: ";
     after_help = "Examples:\n  \
                   $ sigsif sign image.sif\n  \
                   $ sigsif sign --keyidx 1 image.sif\n  \
-                  $ sigsif sign --key private.pem image.sif"
+                  $ sigsif sign --key private.pem image.sif\n  \
+                  $ sigsif sign --cosign --key release.key image.oci.sif"
 )]
 pub(super) struct Args {
     /// sign objects with the specified group ID
@@ -57,6 +60,8 @@ pub(super) struct Args {
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
     keysdir: Option<PathBuf>,
     #[command(flatten)]
+    cosign: cosign::CosignArgs,
+    #[command(flatten)]
     passphrase: Source,
     /// fail at once if another program is changing the image
     #[arg(long)]
@@ -81,6 +86,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         let text = format!("--fingerprint and {other} cannot be used together");
         return Err(usage::bad_flags(&["sign"], &text));
     }
+    if args.cosign.cosign {
+        return cosign::run(ui, &args, key.as_deref(), &path);
+    }
+    args.cosign.require_none()?;
     match &key {
         Some(key) => ui.info(format_args!(
             "Signing image with key material from '{}'",

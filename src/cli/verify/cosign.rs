@@ -1,12 +1,12 @@
 //! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
 
-use super::super::{Cause, Error, go, usage};
+use super::super::{Cause, Error, go, oci, usage};
 use super::demands;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::sif_file::{self, Access};
 use crate::key::pem::PublicKey;
-use crate::oci::manifest::{Platform, parse_digest};
+use crate::oci::manifest::Platform;
 use crate::oci::ocisif::{self, OciSif, is_oci_sif};
 use crate::policy;
 use crate::report::CosignReport;
@@ -31,11 +31,14 @@ pub(super) struct CosignArgs {
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     reference: Option<String>,
     /// with --cosign: the platform whose image is meant, of an index
-    #[arg(long, value_name = "os/arch[/variant]", value_parser = platform, allow_hyphen_values = true)]
+    #[arg(long, value_name = "os/arch[/variant]", value_parser = oci::platform, allow_hyphen_values = true)]
     platform: Option<Platform>,
     /// with --cosign: the digest of the image that is meant
-    #[arg(long, value_name = "sha256:hex", value_parser = digest, allow_hyphen_values = true)]
+    #[arg(long, value_name = "sha256:hex", value_parser = oci::digest, allow_hyphen_values = true)]
     digest: Option<crate::digest::Digest>,
+    /// with --cosign: verify the image in this OCI layout folder instead of a file
+    #[arg(long, value_name = "folder", allow_hyphen_values = true)]
+    local_layout: Option<PathBuf>,
 }
 
 /// The flags of the command that have no meaning beside --cosign.
@@ -58,7 +61,7 @@ pub(super) struct Others {
 
 /// What the command line asks for.
 pub(super) struct Wanted<'a> {
-    /// The OCI-SIF.
+    /// The OCI-SIF, or the folder with a layout.
     pub(super) path: &'a Path,
     /// Files of public keys.
     pub(super) keys: &'a [PathBuf],
@@ -77,15 +80,6 @@ fn annotation(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
-    Platform::parse(text)
-        .ok_or_else(|| "must be os/architecture or os/architecture/variant".to_owned())
-}
-
-fn digest(text: &str) -> Result<crate::digest::Digest, String> {
-    parse_digest(text).map_err(|error| error.to_string())
-}
-
 impl CosignArgs {
     /// Whether cosign signatures are meant.
     ///
@@ -98,6 +92,7 @@ impl CosignArgs {
             ("--reference", self.reference.is_some()),
             ("--platform", self.platform.is_some()),
             ("--digest", self.digest.is_some()),
+            ("--local-layout", self.local_layout.is_some()),
         ];
         match alone.iter().find(|(_, given)| *given) {
             Some((flag, _)) if !wanted => Err(usage::bad_flags(
@@ -106,6 +101,11 @@ impl CosignArgs {
             )),
             _ => Ok(wanted),
         }
+    }
+
+    /// The folder that is judged instead of a file.
+    pub(super) fn layout(&self) -> Option<&Path> {
+        self.local_layout.as_deref()
     }
 
     /// Runs the command.
@@ -144,9 +144,12 @@ impl CosignArgs {
             platform: self.platform.clone(),
             host: host(),
         };
-        let judged = look(wanted.path, |image| {
-            judge(ui, image, wanted, &choice, &request)
-        });
+        let judged = match &self.local_layout {
+            Some(folder) => super::layout::judge(ui, folder, &choice, &request),
+            None => look(wanted.path, Access::Read, "not", |image| {
+                judge(ui, image, wanted, &choice, &request)
+            }),
+        };
         let path = wanted.path.to_string_lossy();
         let (report, refusal) = match judged {
             Ok(judged) => judged,
@@ -228,7 +231,7 @@ fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
     }
 }
 
-/// A public key file, in the words of the originals.
+/// Reads a public key file, in the words of the originals.
 pub(in crate::cli) fn public_key(path: &Path) -> Result<PublicKey, Error> {
     let fail = |text: String| Error::fatal(format!("{NO_KEY}{text}"));
     let pem = files::read(path, MAX_KEY_FILE)
@@ -236,18 +239,23 @@ pub(in crate::cli) fn public_key(path: &Path) -> Result<PublicKey, Error> {
     PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))
 }
 
-/// Opens the image, in the words of the originals.
-fn look<T>(path: &Path, work: impl FnOnce(&Image<'_>) -> Result<T, Cause>) -> Result<T, Cause> {
+/// Opens the image, in the words of the originals; of one that is no OCI-SIF
+/// they say that it is `not` one.
+pub(in crate::cli) fn look<T>(
+    path: &Path,
+    access: Access,
+    not: &str,
+    work: impl FnOnce(&Image<'_>) -> Result<T, Cause>,
+) -> Result<T, Cause> {
     let shown = path.display();
-    let checked =
-        super::super::with_image(path, Access::Read, |_, image| match is_oci_sif(image) {
-            true => work(image),
-            false => Err(not_oci_sif(path)),
-        });
+    let checked = super::super::with_image(path, access, |_, image| match is_oci_sif(image) {
+        true => work(image),
+        false => Err(not_oci_sif(path, not)),
+    });
     match checked {
         Ok(outcome) => outcome,
-        Err(cause) => Err(match sif_file::SifFile::open(path, Access::Read) {
-            Err(sif_file::Error::Directory(_)) => not_oci_sif(path),
+        Err(cause) => Err(match sif_file::SifFile::open(path, access) {
+            Err(sif_file::Error::Directory(_)) => not_oci_sif(path, not),
             Err(sif_file::Error::Open { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
@@ -279,9 +287,9 @@ fn look<T>(path: &Path, work: impl FnOnce(&Image<'_>) -> Result<T, Cause>) -> Re
     }
 }
 
-fn not_oci_sif(path: &Path) -> Cause {
+fn not_oci_sif(path: &Path, not: &str) -> Cause {
     Cause {
-        text: format!("not an OCI-SIF: \"{}\"", path.display()),
+        text: format!("{not} an OCI-SIF: \"{}\"", path.display()),
         detail: Some(
             "The file has no (single) OCI root index; 'sigsif sif check' tells whether one was lost"
                 .to_owned(),

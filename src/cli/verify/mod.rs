@@ -1,8 +1,9 @@
 //! `verify`: judge the signatures of an image.
 
 mod certificate;
-mod cosign;
+pub(super) mod cosign;
 mod demands;
+mod layout;
 mod material;
 mod output;
 mod remote;
@@ -47,6 +48,7 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
                   $ sigsif verify --strict --local image.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
+                  $ sigsif verify --cosign --key cosign.pub --local-layout folder\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -98,8 +100,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
-    usage::exactly(&["verify"], 1, &args.image)?;
-    let path = PathBuf::from(args.image.first().cloned().unwrap_or_default());
+    let folder = args.cosign.layout().map(PathBuf::from);
+    usage::exactly(&["verify"], usize::from(folder.is_none()), &args.image)?;
+    let image = args.image.first().cloned().unwrap_or_default();
+    let path = folder.unwrap_or_else(|| PathBuf::from(image));
     let format = match (args.json.unwrap_or(false), args.format) {
         (true, Some(_)) => {
             return Err(usage::bad_flags(

@@ -3,6 +3,7 @@
 use super::rewrite::{folder_of, keep_attributes, keep_owner, temporary};
 use super::{Error, Note, SifFile, Wait};
 use crate::sif::Header;
+use crate::sif::edit::Patch;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -94,6 +95,44 @@ fn with_name(place: &Path, header: &Header) -> io::Result<()> {
         .persist_noclobber(place)
         .map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+/// Makes an image with objects, which gets its name when it is complete.
+///
+/// `plan` gets the new file without objects and says what comes into it; data
+/// may be spooled meanwhile. The mode is 0755 less the umask.
+///
+/// # Errors
+/// As [`Error`] says; [`Error::Open`] with [`io::ErrorKind::AlreadyExists`] if
+/// there is a file. Then nothing was made.
+pub fn create_filled<E: From<Error>>(
+    path: &Path,
+    header: &Header,
+    plan: impl FnOnce(&SifFile) -> Result<Patch, E>,
+) -> Result<(), E> {
+    let open = |source| Error::Open {
+        path: path.to_owned(),
+        source,
+    };
+    if path.symlink_metadata().is_ok() {
+        return Err(open(io::ErrorKind::AlreadyExists.into()).into());
+    }
+    let temporary = tempfile::Builder::new()
+        .prefix(".sigsif-image-new-")
+        .permissions(PermissionsExt::from_mode(MODE))
+        .tempfile_in(folder_of(path))
+        .map_err(open)?;
+    fill(temporary.as_file(), header).map_err(open)?;
+    let file = SifFile::lock(temporary.path(), Wait::Silently)?;
+    let patch = plan(&file)?;
+    file.apply(&patch, &mut |_| ())?;
+    temporary
+        .into_temp_path()
+        .persist_noclobber(path)
+        .map_err(|error| error.error)
+        .and_then(|()| File::open(folder_of(path))?.sync_all())
+        .map_err(open)?;
+    Ok(())
 }
 
 fn replace(path: &Path, header: &Header, wait: Wait<'_>) -> Result<Vec<Note>, Error> {

@@ -6,7 +6,7 @@ mod lock;
 mod rewrite;
 mod spool;
 
-pub use create::create;
+pub use create::{create, create_filled};
 pub use spool::{Source, Spooled};
 
 use super::errno_text;

@@ -51,6 +51,14 @@ impl Source {
         Self::new(path, file)
     }
 
+    /// A file that is open already; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn from_file(path: &Path, file: File) -> Result<Self, Error> {
+        Self::new(path, Ok(file))
+    }
+
     /// Standard input.
     ///
     /// # Errors

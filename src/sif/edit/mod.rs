@@ -184,12 +184,15 @@ pub struct Edit<'i> {
     capacity: usize,
     /// No slot in front of this one is free.
     first_free: usize,
+    /// First byte behind the table that data may lie at.
+    data_start: u64,
     /// Byte behind everything that is in use before or after.
     end: u64,
     new: Vec<NewData>,
     /// Data of deleted objects that is to be zero, first byte and byte behind.
     wiped: Vec<(u64, u64)>,
     cut: bool,
+    fill: bool,
     renew: bool,
 }
 
@@ -222,10 +225,8 @@ impl<'i> Edit<'i> {
             .table_position()
             .saturating_add(table_len(image.capacity()));
         let data = u64::try_from(header.data_offset()).unwrap_or_default();
-        let end = objects
-            .iter()
-            .map(end_of)
-            .fold(data.max(table_end), u64::max);
+        let data_start = data.max(table_end);
+        let end = objects.iter().map(end_of).fold(data_start, u64::max);
         Self {
             image,
             time,
@@ -234,12 +235,21 @@ impl<'i> Edit<'i> {
             ids: objects.iter().map(Descriptor::raw_id).collect(),
             capacity: image.capacity(),
             first_free: 0,
+            data_start,
             end,
             new: Vec::new(),
             wiped: Vec::new(),
             cut: false,
+            fill: false,
             renew: false,
         }
+    }
+
+    /// Lets data in memory lie between other data, where nothing lies before
+    /// this edit either: a file whose objects are replaced again and again
+    /// does not become longer each time.
+    pub fn fill_gaps(&mut self) {
+        self.fill = true;
     }
 
     /// Position in bytes that the data of the next object gets.
@@ -275,8 +285,10 @@ impl<'i> Edit<'i> {
             return Err(Error::SecondPrimary);
         }
         let (slot, id) = self.free_slot()?;
-        let gap = self.end;
-        let offset = self.next_offset(object.alignment)?;
+        let (gap, offset) = match self.gap_for(&object) {
+            Some(place) => (place, place),
+            None => (self.end, self.next_offset(object.alignment)?),
+        };
         let number = |value: u64| i64::try_from(value).map_err(|_| Error::Overflow);
         let size = object.content.len();
         let end = offset.checked_add(size).ok_or(Error::Overflow)?;
@@ -299,7 +311,7 @@ impl<'i> Edit<'i> {
         }
         self.table.insert(slot, descriptor);
         self.ids.insert(id.get());
-        self.end = end;
+        self.end = self.end.max(end);
         self.new.push(NewData {
             id,
             gap,
@@ -307,6 +319,41 @@ impl<'i> Edit<'i> {
             content: object.content,
         });
         Ok(id)
+    }
+
+    /// The first place between other data that an object fits in.
+    ///
+    /// What is deleted by this edit still lies where it lies until the commit.
+    fn gap_for(&self, object: &NewObject) -> Option<u64> {
+        let Content::Bytes(bytes) = &object.content else {
+            return None;
+        };
+        if !self.fill || bytes.is_empty() {
+            return None;
+        }
+        let len = u64::try_from(bytes.len()).ok()?;
+        let old = self.image.objects().iter();
+        let old = old.map(|o| (u64::try_from(o.offset()).unwrap_or_default(), end_of(o)));
+        let new = self.new.iter().map(|n| {
+            let end = n.offset.saturating_add(n.content.len());
+            (n.offset, end)
+        });
+        let mut used: Vec<_> = old.chain(new).chain(self.wiped.iter().copied()).collect();
+        used.sort_unstable();
+        let mut free = self.data_start;
+        for (start, end) in used {
+            let place = match object.alignment {
+                0 => Some(free),
+                some => free.checked_next_multiple_of(some),
+            };
+            if let Some(place) = place
+                && place.checked_add(len).is_some_and(|behind| behind <= start)
+            {
+                return Some(place);
+            }
+            free = free.max(end);
+        }
+        None
     }
 
     /// Deletes the object of an id; all of them, should a faulty image have several.

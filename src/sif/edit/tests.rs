@@ -380,6 +380,42 @@ fn old_bytes_do_not_stay_between_and_behind_objects() {
     assert!(new[32179..32768].iter().all(|byte| *byte == 0));
 }
 
+#[test]
+fn what_is_replaced_again_and_again_takes_no_more_room_each_time() {
+    let mut bytes = deterministic(4);
+    bytes = edited(&bytes, |edit| {
+        edit.add(generic(&[1; 100])).unwrap();
+        edit.add(generic(&[2; 300])).unwrap();
+    })
+    .0;
+    let mut lengths = Vec::new();
+    for round in 3..9_u8 {
+        let (new, patch) = edited(&bytes, |edit| {
+            edit.fill_gaps();
+            edit.delete(2, Wipe::Zero).unwrap();
+            edit.add(generic(&[round; 300])).unwrap();
+            edit.cut();
+        });
+        // The old data is whole until the commit.
+        let Method::InPlace(plan) = &patch.method else {
+            panic!("the table is large enough");
+        };
+        for (state, committed) in torn_states(&bytes, plan, 7) {
+            let old = !committed && reads_as(&state, &bytes);
+            assert!(old || reads_as(&state, &new));
+        }
+        lengths.push(new.len());
+        bytes = new;
+    }
+    let [first, second, ..] = lengths[..] else {
+        panic!("six rounds");
+    };
+    assert_eq!(
+        (first - second, lengths[2..].to_vec()),
+        (300, vec![first, second, first, second])
+    );
+}
+
 /// A step of a random edit.
 #[derive(Clone, Debug)]
 enum Step {
@@ -398,6 +434,7 @@ enum Step {
     },
     Grow(usize),
     Cut,
+    Fill,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -408,6 +445,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|nth| Step::SetPrimary { nth }),
         1 => (0..12_usize).prop_map(Step::Grow),
         1 => Just(Step::Cut),
+        1 => Just(Step::Fill),
     ]
 }
 
@@ -449,6 +487,7 @@ fn take(edit: &mut Edit<'_>, step: &Step, seed: u8) {
         }
         Step::Grow(more) => drop(edit.grow(edit.capacity + more)),
         Step::Cut => edit.cut(),
+        Step::Fill => edit.fill_gaps(),
     }
 }
 
