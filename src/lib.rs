@@ -6,6 +6,7 @@
 //! cli                        EDGE   flags -> request -> core -> ui
 //! ui disk net                EDGE   print and ask; open files; connect
 //! sign verify check          STORY  what happens, in order
+//! ecl                        who must have signed what is run
 //! policy                     who must have signed
 //! coverage                   who answers for which byte
 //! report scope               the answer; which objects
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod coverage;
 pub mod digest;
 pub mod disk;
+pub mod ecl;
 pub mod gojson;
 pub mod key;
 pub mod layer;

@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ui", "disk", "net", "remote", "sign", "verify", "policy", "check", "coverage",
+            "ui", "disk", "net", "remote", "sign", "verify", "ecl", "policy", "check", "coverage",
             "report", "scope", "payload", "signer", "key", "layer", "oci", "sif", "digest",
         ],
     ),
@@ -27,6 +27,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "sign",
         &["scope", "payload", "signer", "key", "oci", "sif", "digest"],
+    ),
+    (
+        "ecl",
+        &["verify", "policy", "report", "scope", "sif", "digest"],
     ),
     (
         "verify",

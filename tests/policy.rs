@@ -6,6 +6,8 @@ mod support;
 mod bench;
 #[path = "policy/demands.rs"]
 mod demands;
+#[path = "policy/ecl.rs"]
+mod ecl;
 #[path = "policy/keys.rs"]
 mod keys;
 #[path = "policy/matrix.rs"]

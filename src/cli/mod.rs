@@ -1,6 +1,7 @@
 //! EDGE: flags become a request, a request calls the core, the ui renders.
 
 mod attest;
+mod ecl;
 mod endpoint;
 mod go;
 mod key;
@@ -85,6 +86,7 @@ enum Command {
     Keyserver(keyserver::Args),
     Registry(registry::Args),
     Sif(sif::Args),
+    Ecl(ecl::Args),
 }
 
 /// Why a command failed, and how that is told.
@@ -190,6 +192,7 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Keyserver(args) => keyserver::run(ui, args),
         Command::Registry(args) => registry::run(ui, args),
         Command::Sif(args) => sif::run(ui, args),
+        Command::Ecl(args) => ecl::run(ui, args),
     }
 }
 

@@ -63,7 +63,7 @@ fn first_line(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(all)
 }
 
-fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let known = file.metadata().map_or(0, |data| data.len()).min(cap);
     // One allocation for ordinary files: growing would leave copies of secrets.
     let room = usize::try_from(known).unwrap_or(0).saturating_add(1);

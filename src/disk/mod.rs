@@ -8,6 +8,7 @@ pub mod layout;
 mod map;
 pub mod roots;
 pub mod sif_file;
+pub mod trusted;
 
 use std::io;
 

@@ -71,6 +71,11 @@ impl Bench {
         }
     }
 
+    /// The public half of an OpenPGP key: Alice, Bob, the stranger, the expired one.
+    pub fn public(&self, at: usize) -> &[u8] {
+        &self.pgp[at].1
+    }
+
     fn signing_key(&self, seal: Seal) -> Result<&SigningKey, &PrivateKey> {
         match seal {
             Seal::Alice | Seal::DamagedAlice => Ok(&self.pgp[0].0),

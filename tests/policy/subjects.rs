@@ -184,7 +184,8 @@ fn a_signature_of_something_else_counts_for_nobody() {
     }
 }
 
-fn corpus() -> Option<PathBuf> {
+/// The images of sylabs/sif, which are only beside the project.
+pub fn corpus() -> Option<PathBuf> {
     let folder = std::env::var_os("SIGSIF_CORPUS")
         .map_or_else(|| project().join("../shared/corpus/sif"), PathBuf::from);
     if folder.join("MANIFEST.md").is_file() {
