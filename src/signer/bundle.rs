@@ -45,7 +45,7 @@ pub enum Error {
     /// Made by a certificate, for which no key vouches.
     #[error("the bundle was made with a certificate, not with a key")]
     Certificate,
-    /// More than [`MAX_ENTRIES`] of something.
+    /// More entries of one kind than are looked at.
     #[error("{0}, more than the {MAX_ENTRIES} that are read")]
     TooMany(&'static str),
     /// A log entry without a part that it must have.

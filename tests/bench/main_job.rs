@@ -81,6 +81,24 @@ fn main() {
         },
         "<= 0.6",
     );
+    let (oci, layers) = make_oci_sif(folder.path());
+    let cosign = || {
+        let mut command = Command::new(SIGSIF);
+        command.args(["verify", "--cosign", "--key"]);
+        command.arg(fixture("cosign/keys/p256.pub")).arg(&oci);
+        command
+    };
+    row(
+        "verify --cosign, 4 layers of 256 MiB",
+        || run(&mut cosign()),
+        "openssl dgst -sha256",
+        || {
+            run(Command::new("openssl")
+                .args(["dgst", "-sha256"])
+                .args(&layers))
+        },
+        "<= 0.5",
+    );
     if let Ok(apptainer) = std::env::var("SIGSIF_APPTAINER") {
         let peer = |args: &[&str], image: &Path| {
             let mut words = apptainer.split_whitespace();
@@ -113,11 +131,15 @@ fn main() {
     }
     println!(
         "\npeak resident memory, verify 1 GiB: {}",
-        peak(&public, &one)
+        peak(verify(&public, &one))
     );
     println!(
         "peak resident memory, verify 4 x 256 MiB: {}",
-        peak(&public, &four)
+        peak(verify(&public, &four))
+    );
+    println!(
+        "peak resident memory, verify --cosign 4 x 256 MiB: {}",
+        peak(&cosign())
     );
 }
 
@@ -185,11 +207,11 @@ fn text(time: Duration) -> String {
 }
 
 /// Peak of a run, from GNU time.
-fn peak(public: &Path, image: &Path) -> String {
+fn peak(command: &Command) -> String {
     let output = Command::new("/usr/bin/time")
-        .args(["-f", "peak %M KiB", SIGSIF, "verify", "--key"])
-        .arg(public)
-        .arg(image)
+        .args(["-f", "peak %M KiB"])
+        .arg(command.get_program())
+        .args(command.get_args())
         .output();
     match output {
         Ok(output) => String::from_utf8_lossy(&output.stderr)
@@ -199,6 +221,69 @@ fn peak(public: &Path, image: &Path) -> String {
             .to_owned(),
         Err(_) => "GNU time is not installed".to_owned(),
     }
+}
+
+/// Makes a signed OCI-SIF of four layers; the layers lie as files beside it.
+fn make_oci_sif(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let layout = folder.join("layout");
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("folder");
+    let blob = |bytes: &[u8]| {
+        let digits: String = sha2::Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let path = blobs.join(&digits);
+        fs::write(&path, bytes).expect("write");
+        (
+            format!("\"size\":{},\"digest\":\"sha256:{digits}\"", bytes.len()),
+            path,
+        )
+    };
+    let oci = "application/vnd.oci.image";
+    let (mut entries, mut layers) = (Vec::new(), Vec::new());
+    for seed in 1..=4 {
+        let mut state = seed;
+        let bytes: Vec<u8> = (0..256 * MIB / 8).flat_map(|_| next(&mut state)).collect();
+        let (content, path) = blob(&bytes);
+        entries.push(format!(
+            "{{\"mediaType\":\"{oci}.layer.v1.tar\",{content}}}"
+        ));
+        layers.push(path);
+    }
+    let (config, _) = blob(br#"{"architecture":"amd64","os":"linux"}"#);
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"{oci}.manifest.v1+json\",\"config\":{{\"mediaType\":\"{oci}.config.v1+json\",{config}}},\"layers\":[{}]}}",
+        entries.join(",")
+    );
+    let (manifest, _) = blob(manifest.as_bytes());
+    let index = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"{oci}.index.v1+json\",\"manifests\":[{{\"mediaType\":\"{oci}.manifest.v1+json\",{manifest}}}]}}"
+    );
+    fs::write(layout.join("index.json"), index).expect("write");
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .expect("write");
+    let image = folder.join("four.oci.sif");
+    run(Command::new(SIGSIF)
+        .args(["sif", "import-layout"])
+        .arg(&layout)
+        .arg(&image));
+    run(Command::new(SIGSIF)
+        .args(["sign", "--cosign", "--key"])
+        .arg(fixture("cosign/keys/p256.pem"))
+        .arg(&image));
+    (image, layers)
+}
+
+/// xorshift64: data that no file system compresses away.
+fn next(state: &mut u64) -> [u8; 8] {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    state.to_le_bytes()
 }
 
 /// Writes an image of partitions with pseudo-random data, in one group.
@@ -214,15 +299,7 @@ fn make_image(path: &Path, sizes: &[u64]) {
         file.seek(SeekFrom::Start(offset)).expect("seek");
         let mut state = offset;
         for _ in 0..size / MIB {
-            let block: Vec<u8> = (0..MIB / 8)
-                .flat_map(|_| {
-                    // xorshift64: data that no file system compresses away.
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    state.to_le_bytes()
-                })
-                .collect();
+            let block: Vec<u8> = (0..MIB / 8).flat_map(|_| next(&mut state)).collect();
             file.write_all(&block).expect("write");
         }
         let mut slot = vec![0_u8; 585];

@@ -186,14 +186,17 @@ mod tests {
         };
         let (document, layer) = (put(b"{}"), put(&vec![7; 3 << 18]));
         fs::write(blobs.join("README"), "{}").unwrap();
-        fs::write(blobs.join(&"AB".repeat(32)), "{}").unwrap();
+        fs::write(blobs.join("AB".repeat(32)), "{}").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", blobs.join("00".repeat(32))).unwrap();
         let layout = Layout::open(folder.path()).unwrap();
         assert_eq!(layout.blobs().unwrap().len(), 3);
         // A link among the blobs is a fault, not a way out of the folder.
         assert!(layout.documents().is_err());
         fs::remove_file(blobs.join("00".repeat(32))).unwrap();
-        assert_eq!(layout.documents().unwrap(), [document.0.clone()]);
+        assert_eq!(
+            layout.documents().unwrap(),
+            std::slice::from_ref(&document.0)
+        );
         layout
             .check(&[layer.clone(), document.clone(), layer.clone()], 2)
             .unwrap();

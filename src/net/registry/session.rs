@@ -439,7 +439,9 @@ pub(super) fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    // The day of the week says nothing new; servers get it wrong.
+    let date = value.split_once(", ").map_or(value, |(_, date)| date);
+    let at = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
     let at = u64::try_from(at.as_second()).ok()?;
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
