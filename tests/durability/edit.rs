@@ -95,6 +95,13 @@ fn two_systems() -> Vec<u8> {
     fs::read(image).expect("the image")
 }
 
+/// An image whose header does not tell the architecture of its primary partition.
+fn of_another_architecture() -> Vec<u8> {
+    let mut image = two_systems();
+    image[45..47].copy_from_slice(b"11");
+    image
+}
+
 fn empty(capacity: usize) -> Vec<u8> {
     let header = Header::empty([0; 16], UNSET_TIME, capacity);
     let mut bytes = header.as_bytes().to_vec();
@@ -175,6 +182,11 @@ fn cases() -> Vec<Case> {
             "sign --key KEY IMAGE",
         ),
         case("grow", signed(), "sif grow --capacity 60 IMAGE"),
+        case(
+            "repair in place",
+            Some(of_another_architecture()),
+            "sif repair --in-place IMAGE",
+        ),
         case("new", None, "sif new IMAGE"),
         case("new over a file", signed(), "sif new IMAGE"),
     ]
