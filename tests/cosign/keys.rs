@@ -333,3 +333,36 @@ fn wrong_command_lines_are_told_as_elsewhere() {
     }
     assert!(files(&home).is_empty());
 }
+
+#[test]
+fn private_keys_are_read_as_cosign_recorded() {
+    let home = Home::new();
+    let text = std::fs::read_to_string(peers("cosign/expected.jsonl")).expect("records");
+    let records: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a record"))
+        .filter(|record: &serde_json::Value| record["argv"][0] == "public-key")
+        .collect();
+    assert_eq!(records.len(), 20);
+    for record in records {
+        let words = record["argv"].as_array().expect("words");
+        let words: Vec<_> = words.iter().filter_map(|word| word.as_str()).collect();
+        let mut call = home.sigsif(["key"]);
+        call.args(&words).current_dir(peers("cosign"));
+        if let Some(password) = record["env"]["COSIGN_PASSWORD"].as_str() {
+            call.env("COSIGN_PASSWORD", password);
+        }
+        // A plain key is refused by cosign and taken here.
+        let plain = words.last() == Some(&"keys/p256.pem");
+        let fails = record["rc"] != 0 && !plain;
+        let outcome = run(&mut call).expect(if fails { 255 } else { 0 });
+        if !plain {
+            let wanted = record["stdout"].as_str().unwrap_or_default();
+            assert_eq!(
+                String::from_utf8_lossy(&outcome.stdout).trim(),
+                wanted.trim(),
+                "{words:?}"
+            );
+        }
+    }
+}
