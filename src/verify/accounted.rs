@@ -15,11 +15,14 @@ use crate::oci::manifest::{ContentDescriptor, Kind};
 use crate::oci::ocisif::{OciSif, cosign_name};
 use crate::report::{CosignReport, CosignVerdict};
 use crate::sif::types::DataType;
-use crate::sif::{Descriptor, Link, UNSET_TIME};
+use crate::sif::{Descriptor, GROUP_MASK, UNSET_TIME};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
+
+/// Group 1 with its mask, as every OCI object has it.
+const FIRST_GROUP: u32 = GROUP_MASK | 1;
 
 impl Checked<'_, '_, '_> {
     /// The first thing in the file that nothing accounts for.
@@ -73,7 +76,7 @@ fn field(object: &Descriptor) -> Option<&'static str> {
     );
     if !is_oci {
         Some("no part of the OCI image")
-    } else if object.group().is_none_or(|group| group.get() != 1) || object.link() != Link::None {
+    } else if object.raw_group() != FIRST_GROUP || object.raw_link() != 0 {
         Some("group or link that no OCI object has")
     } else if object.created_at() != UNSET_TIME || object.modified_at() != UNSET_TIME {
         Some("times, which an OCI object does not have")

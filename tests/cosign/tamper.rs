@@ -125,14 +125,23 @@ fn strict_accounts_for_every_byte_of_the_file() {
     // Gaps and data are sampled, header and table are not.
     let table_end = 4096 + 585 * 32;
     let step = if full() { 1 } else { 7 };
+    // The links of all objects: bits that read as no link are no freedom.
+    let links = (0..7).flat_map(|slot| (0..4).map(move |byte| 4096 + 585 * slot + 13 + byte));
     let places: Vec<usize> = (0..128)
+        .chain(links)
         .chain((128..4096).step_by(if full() { 1 } else { 97 }))
         .chain((4096..table_end.min(bytes.len())).step_by(step))
         .chain((table_end.min(bytes.len())..bytes.len()).step_by(if full() { 1 } else { 53 }))
         .collect();
-    let answers = parallel(&places, |at| {
+    // Every bit, or one of each byte.
+    let bits = |at: usize| if full() { 0..8 } else { at % 8..at % 8 + 1 };
+    let places: Vec<(usize, usize)> = places
+        .into_iter()
+        .flat_map(|at| bits(at).map(move |bit| (at, bit)))
+        .collect();
+    let answers = parallel(&places, |(at, bit)| {
         let mut changed = bytes.clone();
-        changed[*at] ^= 1 << (at % 8);
+        changed[*at] ^= 1 << bit;
         refusal(&changed, &keys, true)
     });
     let free: Vec<_> = places
@@ -146,7 +155,11 @@ fn strict_accounts_for_every_byte_of_the_file() {
         places.len() - free.len(),
         places.len()
     );
-    assert_eq!(free, Vec::<usize>::new(), "bytes that nothing accounts for");
+    assert_eq!(
+        free,
+        Vec::<(usize, usize)>::new(),
+        "bytes that nothing accounts for"
+    );
     let mut longer = bytes.clone();
     longer.push(0);
     assert!(refusal(&longer, &keys, true).is_some());
