@@ -9,6 +9,7 @@ use crate::digest::{Digest, HashAlgorithm};
 use crate::key::pem::{PublicKey, is_der_signature};
 use crate::oci::manifest::{ContentDescriptor, ImageManifest, Kind, Platform};
 use crate::oci::ocisif::{self, COSIGN_PREFIX, OciSif, Reachable};
+use crate::oci::select;
 use crate::payload::simple::{MAX_PAYLOAD, SIGNATURE_TYPE, SimpleSigning};
 use crate::report::{CosignReport, CosignSignature, CosignVerdict, KeySigner};
 use crate::sif::digests::{Digests, Extent, Wanted};
@@ -234,7 +235,7 @@ fn subjects(
                 .find(|r| r.content.digest == *digest && r.content.kind() != Kind::Other);
             named.ok_or(ocisif::Error::NoImage)?.content
         }
-        None => oci.unnamed()?.clone(),
+        None => select::choose(oci, &select::Choice::Main)?,
     };
     if entry.kind() != Kind::Index {
         let wanted = choice.platform.as_ref();

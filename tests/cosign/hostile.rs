@@ -162,7 +162,7 @@ fn hostile_documents_get_a_clear_answer() {
                 &image,
                 ",\"annotations\":{\"org.opencontainers.image.ref.name\":\"\\u001b]0;x\\u0007\"}",
             ))),
-            "no matching image",
+            "no valid signatures",
         ),
         ("nested", oci_sif(&blobs, &top), "no valid signatures"),
         (

@@ -366,3 +366,23 @@ fn native_verification_of_an_oci_sif_names_the_other_way() {
         "INFO:    Image is an OCI-SIF, use `--cosign` to verify cosign compatible signatures.",
     );
 }
+
+#[test]
+fn the_only_image_may_have_a_name() {
+    use super::made::{MANIFEST, content, index, manifest, oci_sif};
+    let home = Home::new();
+    let image = manifest(b"{}", b"layer");
+    let named = r#","annotations":{"org.opencontainers.image.ref.name":"v1"}"#;
+    let root = index(&[content(MANIFEST, &image, named)]);
+    home.write("x.oci.sif", &oci_sif(&[b"layer", b"{}", &image], &root));
+    let cosign = |command: &str, key: &str| {
+        let mut call = home.sigsif([command, "--cosign", "--key"]);
+        run(call.arg(peers(key)).arg("x.oci.sif"))
+    };
+    cosign("verify", "cosign/keys/p256.pub")
+        .expect(255)
+        .says("no valid signatures found");
+    cosign("sign", "cosign/keys/p256.pem").expect(0);
+    cosign("verify", "cosign/keys/p256.pub").expect(0);
+    cosign("verify", "cosign/keys/p384.pub").expect(255);
+}
