@@ -40,6 +40,8 @@ pub struct Report {
     pub checked: Vec<Subject>,
     /// Whose signatures count for demands on the signers, if there were any.
     pub standing: Option<Vec<Standing>>,
+    /// The rule of a policy that demanded it, if one did.
+    pub rule: Option<RuleName>,
     first_failure: Option<Failure>,
 }
 
@@ -62,6 +64,15 @@ impl fmt::Display for Subject {
             Self::Image => f.write_str("the image"),
         }
     }
+}
+
+/// A rule of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleName {
+    /// The policy, as the user named it.
+    pub file: String,
+    /// Place of the rule in it, from 1.
+    pub number: usize,
 }
 
 /// Whose signatures count for one subject.
@@ -349,6 +360,13 @@ impl Report {
     pub fn refuse(&mut self, failure: Failure) {
         self.first_failure.get_or_insert_with(|| failure.clone());
         self.general.push(failure);
+    }
+
+    /// Whether a failure is that of a signature that no key at hand can judge.
+    pub fn is_by_unknown(&self, failure: &Failure) -> bool {
+        let mut signatures = self.signatures.iter();
+        let of = signatures.find(|s| s.failure.as_ref() == Some(failure));
+        of.is_some_and(|signature| signature.unknown_signer)
     }
 
     /// The first reason to refuse the image.

@@ -8,6 +8,8 @@ mod bench;
 mod demands;
 #[path = "policy/ecl.rs"]
 mod ecl;
+#[path = "policy/file.rs"]
+mod file;
 #[path = "policy/keys.rs"]
 mod keys;
 #[path = "policy/matrix.rs"]

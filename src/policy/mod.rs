@@ -5,6 +5,9 @@
 //! somebody if one of the signatures that were checked for it holds and is by a key of theirs; a
 //! signature that covers only a part of a group does not hold for the group.
 
+pub mod file;
+pub mod pattern;
+
 use crate::digest::Digest;
 use crate::key::pgp::Fingerprint;
 use crate::report::{

@@ -2,7 +2,7 @@
 
 use super::json::{FullPolicy, full_policy};
 use crate::gojson;
-use crate::report::{CosignReport, CosignSignature, CosignVerdict, Standing};
+use crate::report::{CosignReport, CosignSignature, CosignVerdict, RuleName, Standing};
 use serde::Serialize;
 
 /// The valid payloads as the originals print them: one line of JSON.
@@ -26,6 +26,7 @@ pub fn json(
     outcome: Result<&CosignReport, &str>,
     refusal: Option<&str>,
     standing: Option<&Standing>,
+    rule: Option<&RuleName>,
 ) -> String {
     let (verdict, reason) = match (outcome, refusal) {
         (Err(reason), _) => ("error", Some(reason)),
@@ -47,7 +48,7 @@ pub fn json(
         signatures: report
             .map(|report| report.signatures.iter().map(Signature::from).collect())
             .unwrap_or_default(),
-        policy: standing.map(|standing| full_policy(std::slice::from_ref(standing))),
+        policy: standing.map(|standing| full_policy(std::slice::from_ref(standing), rule)),
     };
     super::json::pretty(&document)
 }

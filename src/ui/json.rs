@@ -4,8 +4,8 @@ use crate::coverage::Coverage;
 use crate::key::index;
 use crate::key::pgp::{Entity, KeyInfo, SecretState};
 use crate::report::{
-    CertificateFacts, Failure, Format, ObjectSummary, Report, Revocation, SignatureReport, Signer,
-    Standing, Subject,
+    CertificateFacts, Failure, Format, ObjectSummary, Report, Revocation, RuleName,
+    SignatureReport, Signer, Standing, Subject,
 };
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ pub fn full(
         problems: problems.unwrap_or_default(),
         missing_keys: missing.unwrap_or_default(),
         signatures: signatures.unwrap_or_default(),
-        policy: standing.map(full_policy),
+        policy: standing.map(|s| full_policy(s, report.and_then(|r| r.rule.as_ref()))),
         coverage: coverage.map(super::coverage::json),
     })
 }
@@ -149,6 +149,10 @@ struct Full<'a> {
 
 #[derive(Serialize)]
 pub(super) struct FullPolicy {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<usize>,
     verdict: &'static str,
     subjects: Vec<FullStanding>,
 }
@@ -163,7 +167,7 @@ struct FullStanding {
     unmet: Vec<String>,
 }
 
-pub(super) fn full_policy(standing: &[Standing]) -> FullPolicy {
+pub(super) fn full_policy(standing: &[Standing], rule: Option<&RuleName>) -> FullPolicy {
     let is_met = standing.iter().all(|entry| entry.unmet.is_empty());
     let subject = |entry: &Standing| {
         let (group, only_object) = match entry.subject {
@@ -180,6 +184,8 @@ pub(super) fn full_policy(standing: &[Standing]) -> FullPolicy {
         }
     };
     FullPolicy {
+        file: rule.map(|rule| rule.file.clone()),
+        rule: rule.map(|rule| rule.number),
         verdict: if is_met { "met" } else { "notMet" },
         subjects: standing.iter().map(subject).collect(),
     }

@@ -36,7 +36,16 @@ pub(super) struct CertificateArgs {
     crl: Vec<PathBuf>,
 }
 
-/// What the flags name, read and parsed; judged in nothing.
+/// What the flags name but for the roots, read and parsed; judged in nothing.
+pub(super) struct Offered {
+    /// The certificates of signers, with their files.
+    pub(super) signers: Vec<(PathBuf, Certificate)>,
+    pub(super) intermediates: Vec<Certificate>,
+    pub(super) crls: Vec<Crl>,
+    pub(super) ocsp: bool,
+}
+
+/// Certificates of signers, and what they are judged by.
 pub(super) struct Certificates {
     signers: Vec<Certificate>,
     trust: Trust,
@@ -65,7 +74,7 @@ impl CertificateArgs {
         required: Vec<PathBuf>,
     ) -> Result<Option<Certificates>, Error> {
         let env = |name| super::super::env_value(name).map(PathBuf::from);
-        let mut certificates = self.certificate;
+        let mut certificates = self.certificate.clone();
         if certificates.is_empty() && required.is_empty() && environment {
             certificates.extend(env("VERIFY_CERTIFICATE"));
         }
@@ -86,29 +95,53 @@ impl CertificateArgs {
             }
             return Ok(None);
         }
+        let roots = self
+            .certificate_roots
+            .clone()
+            .or_else(|| env("VERIFY_ROOTS"));
+        let offered = self.offer(ui, certificates)?;
+        let roots = match roots {
+            Some(path) => pool(&path, "failed to load root certificates: ")?,
+            None => system_roots(ui),
+        };
+        Ok(Some(Certificates {
+            signers: offered.signers.into_iter().map(|(_, leaf)| leaf).collect(),
+            trust: Trust {
+                roots,
+                intermediates: offered.intermediates,
+                crls: offered.crls,
+            },
+            ocsp: offered.ocsp,
+        }))
+    }
+
+    /// Reads the files for a policy, which has roots of its own; those of `required` come last.
+    ///
+    /// # Errors
+    /// A file cannot be read or used.
+    pub(super) fn offer_to_policy(self, ui: &Ui, required: Vec<PathBuf>) -> Result<Offered, Error> {
+        let mut certificates = self.certificate.clone();
+        certificates.extend(required);
+        self.offer(ui, certificates)
+    }
+
+    fn offer(self, ui: &Ui, certificates: Vec<PathBuf>) -> Result<Offered, Error> {
         let ocsp = super::super::switch(self.ocsp_verify, "ocsp-verify", "VERIFY_OCSP")?;
         let mut signers = Vec::new();
-        for path in &certificates {
+        for path in certificates {
             ui.info(format_args!(
                 "Verifying image with key material from certificate '{}'",
                 path.display()
             ));
-            let pem = read(path, MAX_KEY_FILE, "failed to load certificate: ")?;
-            let parsed = Certificate::from_pem(&pem);
-            signers.push(
-                parsed.map_err(|e| Error::fatal(format!("failed to load certificate: {e}")))?,
-            );
+            let certificate = leaf(&path)?;
+            signers.push((path, certificate));
         }
         let intermediates = self
             .certificate_intermediates
-            .or_else(|| env("VERIFY_INTERMEDIATES"));
+            .or_else(|| super::super::env_value("VERIFY_INTERMEDIATES").map(PathBuf::from));
         let intermediates = match intermediates {
             Some(path) => pool(&path, "failed to load intermediate certificates: ")?,
             None => Vec::new(),
-        };
-        let roots = match self.certificate_roots.or_else(|| env("VERIFY_ROOTS")) {
-            Some(path) => pool(&path, "failed to load root certificates: ")?,
-            None => system_roots(ui),
         };
         let mut crls = Vec::new();
         for path in &self.crl {
@@ -117,20 +150,40 @@ impl CertificateArgs {
                 Error::fatal(format!("failed to load CRL: {}: {e}", path.display()))
             })?);
         }
-        let trust = Trust {
-            roots,
+        Ok(Offered {
+            signers,
             intermediates,
             crls,
-        };
-        Ok(Some(Certificates {
-            signers,
-            trust,
             ocsp,
-        }))
+        })
+    }
+
+    /// Whether `--certificate-roots` is there.
+    pub(super) fn names_roots(&self) -> bool {
+        self.certificate_roots.is_some()
     }
 }
 
+/// Reads the certificate of a signer.
+///
+/// # Errors
+/// The file cannot be read or used.
+pub(super) fn leaf(path: &Path) -> Result<Certificate, Error> {
+    let pem = read(path, MAX_KEY_FILE, "failed to load certificate: ")?;
+    Certificate::from_pem(&pem)
+        .map_err(|e| Error::fatal(format!("failed to load certificate: {e}")))
+}
+
 impl Certificates {
+    /// One certificate.
+    pub(super) fn new(signer: Certificate, trust: Trust, ocsp: bool) -> Self {
+        Self {
+            signers: vec![signer],
+            trust,
+            ocsp,
+        }
+    }
+
     /// The keys of the certificates, each of which must be good.
     ///
     /// # Errors
@@ -263,7 +316,11 @@ fn read(
     files::read(path, cap).map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))
 }
 
-fn pool(path: &Path, what: &str) -> Result<Vec<Certificate>, Error> {
+/// Reads a file of certificates.
+///
+/// # Errors
+/// The file cannot be read or used.
+pub(super) fn pool(path: &Path, what: &str) -> Result<Vec<Certificate>, Error> {
     let pem = read(path, MAX_POOL, what)?;
     Certificate::all_from_pem(&pem).map_err(|e| Error::fatal(format!("{what}{e}")))
 }

@@ -2,13 +2,14 @@
 
 use super::super::{Cause, Error, go, oci, usage};
 use super::demands;
+use super::policy::Chosen;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::sif_file::{self, Access};
 use crate::key::pem::PublicKey;
 use crate::oci::manifest::Platform;
 use crate::oci::ocisif::{self, OciSif, is_oci_sif};
-use crate::policy;
+use crate::policy::{self, Demands};
 use crate::report::CosignReport;
 use crate::sif::types::DataType;
 use crate::sif::{self, Image};
@@ -55,8 +56,6 @@ pub(super) struct Others {
     pub(super) legacy: bool,
     /// `--pgp`.
     pub(super) pgp: bool,
-    /// `--at`.
-    pub(super) at: bool,
 }
 
 /// What the command line asks for.
@@ -71,6 +70,8 @@ pub(super) struct Wanted<'a> {
     pub(super) strict: bool,
     /// Signers that are demanded.
     pub(super) demands: &'a demands::Wanted,
+    /// `--policy`: it names the keys.
+    pub(super) policy: Option<&'a Chosen>,
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {
@@ -114,25 +115,13 @@ impl CosignArgs {
     /// The image is refused, or cannot be judged.
     pub(super) fn run(self, ui: &Ui, wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
         require_sense(wanted, others)?;
-        let required = wanted.demands.keys();
-        let files = wanted.keys.iter().chain(required.map(|(path, _)| path));
-        let names: Vec<_> = files.map(|key| key.display().to_string()).collect();
-        ui.info(format_args!(
-            "Verifying image with sigstore/cosign signature, using key material from '{}'",
-            names.join("', '")
-        ));
-        let mut keys: Vec<_> = wanted
-            .keys
-            .iter()
-            .map(|path| public_key(path))
-            .collect::<Result<_, _>>()?;
-        keys.extend(
-            wanted
-                .demands
-                .keys()
-                .map(|(_, trusted)| trusted.key.clone()),
-        );
-        let demands = wanted.demands.demands([]);
+        let outcome = wanted.keys_and_demands(ui);
+        if let (Err(Error::Fatal { text, .. }), true) = (&outcome, wanted.as_json) {
+            let path = wanted.path.to_string_lossy();
+            print(render::json(&path, Err(text), None, None, None))?;
+        }
+        let (keys, demands) = outcome?;
+        let rule = wanted.policy.and_then(Chosen::name);
         let request = Request {
             keys: &keys,
             annotations: &self.annotation,
@@ -155,7 +144,7 @@ impl CosignArgs {
             Ok(judged) => judged,
             Err(cause) => {
                 if wanted.as_json {
-                    print(render::json(&path, Err(&cause.text), None, None))?;
+                    print(render::json(&path, Err(&cause.text), None, None, None))?;
                 }
                 return Err(cause.fatal(""));
             }
@@ -177,6 +166,7 @@ impl CosignArgs {
                 Ok(&report),
                 refusal.as_deref(),
                 standing.as_ref(),
+                rule.as_ref(),
             ))?;
         }
         match refusal {
@@ -187,6 +177,27 @@ impl CosignArgs {
             None if wanted.as_json => Ok(()),
             None => print(render::payloads(&report)),
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// The keys that may have signed, and the demands on them.
+    fn keys_and_demands(&self, ui: &Ui) -> Result<(Vec<PublicKey>, Demands), Error> {
+        if let Some(policy) = self.policy {
+            return policy.cosign(self.demands);
+        }
+        let required = self.demands.keys();
+        let files = self.keys.iter().chain(required.map(|(path, _)| path));
+        let names: Vec<_> = files.map(|key| key.display().to_string()).collect();
+        ui.info(format_args!(
+            "Verifying image with sigstore/cosign signature, using key material from '{}'",
+            names.join("', '")
+        ));
+        let keys = self.keys.iter().map(|path| public_key(path));
+        let mut keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+        let required = self.demands.keys();
+        keys.extend(required.map(|(_, trusted)| trusted.key.clone()));
+        Ok((keys, self.demands.demands([])))
     }
 }
 
@@ -210,9 +221,10 @@ fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
         )
     } else if others.pgp {
         refuse("--pgp not supported: --cosign verification uses a public --key")
-    } else if others.at {
-        refuse("--at not supported: the keys of --cosign verification have no validity")
-    } else if wanted.keys.is_empty() && wanted.demands.keys().next().is_none() {
+    } else if wanted.policy.is_none()
+        && wanted.keys.is_empty()
+        && wanted.demands.keys().next().is_none()
+    {
         refuse("--cosign verification requires a public --key to be specified")
     } else if others.certificate {
         refuse("certificate not supported: --cosign verification uses a public --key")

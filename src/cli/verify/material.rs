@@ -27,7 +27,7 @@ pub(super) struct KeyArgs {
     pub(super) pgp: Option<bool>,
     /// path of the local keyring folder
     #[arg(short = 'd', long, value_name = "string", allow_hyphen_values = true)]
-    keysdir: Option<PathBuf>,
+    pub(super) keysdir: Option<PathBuf>,
 }
 
 impl KeyArgs {

@@ -6,6 +6,7 @@ mod demands;
 mod layout;
 mod material;
 mod output;
+mod policy;
 mod remote;
 mod strict;
 
@@ -17,6 +18,7 @@ use self::cosign::CosignArgs;
 use self::demands::DemandArgs;
 use self::material::KeyArgs;
 use self::output::{Format, Output, about, hint};
+use self::policy::PolicyArgs;
 use self::remote::Remote;
 use self::strict::Judged;
 use super::sign::tell_deprecated;
@@ -25,6 +27,7 @@ use crate::disk::sif_file::Access;
 use crate::key::x509::{self, Moment};
 use crate::oci::ocisif::is_oci_sif;
 use crate::policy::Demands;
+use crate::report::{Failure, Report};
 use crate::scope::{Legacy, Selection};
 use crate::ui::{Ui, one_line};
 use crate::verify::{self, KeyMaterial, Request};
@@ -73,6 +76,8 @@ pub(super) struct Args {
     cosign: CosignArgs,
     #[command(flatten)]
     demands: DemandArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// judge validity of keys and certificates as of this time (RFC 3339)
     #[arg(long, value_name = "time", value_parser = go::time, allow_hyphen_values = true)]
     at: Option<u64>,
@@ -123,6 +128,22 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
     let demanded = args.demands.load()?;
+    let selection = [args.group_id, args.groupid, args.sif_id, args.id];
+    let selects = selection.iter().any(Option::is_some) || args.all == Some(true);
+    let policy = args.policy.load(
+        ui,
+        &path,
+        &[
+            ("--key", !args.key.key.is_empty()),
+            ("--pgp", args.key.pgp == Some(true)),
+            ("--certificate-roots", args.certificate.names_roots()),
+            ("--ignore-unknown", demanded.ignores_unknown()),
+            ("--group-id or --sif-id", selects),
+            ("--legacy-insecure", args.legacy_insecure == Some(true)),
+        ],
+    )?;
+    // What was judged by its place is opened there, and nowhere else.
+    let path = policy.as_ref().map_or(path, |p| p.image().to_owned());
     if args.cosign.is_wanted()? {
         if args.at.is_some() {
             return Err(Error::fatal(
@@ -130,20 +151,16 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             ));
         }
         let mut keys: Vec<PathBuf> = args.key.key.clone();
-        if keys.is_empty() && demanded.keys().next().is_none() {
+        if keys.is_empty() && demanded.keys().next().is_none() && policy.is_none() {
             keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
         }
         let others = cosign::Others {
             certificate: args.certificate.is_given(),
             local: args.local == Some(true),
             url: args.url.is_some(),
-            selection: args.all == Some(true)
-                || [args.group_id, args.groupid, args.sif_id, args.id]
-                    .iter()
-                    .any(Option::is_some),
+            selection: selects,
             legacy: args.legacy_insecure == Some(true),
             pgp: args.key.pgp == Some(true),
-            at: args.at.is_some(),
         };
         let wanted = cosign::Wanted {
             path: &path,
@@ -151,6 +168,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             as_json: format == Format::Json,
             strict,
             demands: &demanded,
+            policy: policy.as_ref(),
         };
         return args.cosign.run(ui, &wanted, &others);
     }
@@ -161,11 +179,6 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         at: args.at.unwrap_or(now),
         now,
     };
-    let by_environment = args.key.key.is_empty() && demanded.keys().next().is_none();
-    let required = demanded.certificates();
-    let last = required.len();
-    let certificates = args.certificate.load(ui, by_environment, required)?;
-    let mut material = args.key.load(ui, certificates.is_some(), &demanded)?;
     let mut request = Request {
         selection: Selection {
             groups: args.groupid.or(args.group_id).into_iter().collect(),
@@ -181,40 +194,74 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         now: moment.at,
         threads: super::threads(),
     };
-    if let Some(at) = args.at {
-        ui.warning(format_args!(
-            "Keys and certificates are judged as of {}, not as of now",
-            x509::time(at)
-        ));
-    }
-    let remote = match (&material.keyrings, local) {
-        (Some(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
-        _ => None,
+    let tell_time = || {
+        if let Some(at) = args.at {
+            ui.warning(format_args!(
+                "Keys and certificates are judged as of {}, not as of now",
+                x509::time(at)
+            ));
+        }
     };
-    // Judged once all else is in order.
-    let certified = certificates.map_or(Ok(Vec::new()), |all| all.keys(ui, moment));
     let output = Output {
         path: &path,
         format,
         color: ui.color_tags(),
         at: args.at,
     };
-    let outcome = match certified {
-        Ok(keys) => {
-            let first = keys.len().saturating_sub(last);
-            request.demands = demanded.demands(keys.iter().skip(first));
-            material.keys.extend(keys);
+    let keysdir = args.key.keysdir.clone();
+    // Certificates are judged once all else is in order.
+    let gathered = match &policy {
+        Some(policy) => {
+            let offered = args
+                .certificate
+                .offer_to_policy(ui, demanded.certificates())?;
+            tell_time();
+            match policy.rule() {
+                Some(rule) => policy.native(ui, rule, &offered, &demanded, keysdir, moment)?,
+                None => return refuse(&output, policy.no_rule()),
+            }
+        }
+        None => {
+            let by_environment = args.key.key.is_empty() && demanded.keys().next().is_none();
+            let required = demanded.certificates();
+            let last = required.len();
+            let certificates = args.certificate.load(ui, by_environment, required)?;
+            let mut material = args.key.load(ui, certificates.is_some(), &demanded)?;
+            tell_time();
+            let certified = certificates.map_or(Ok(Vec::new()), |all| all.keys(ui, moment));
+            certified.map(|keys| {
+                let first = keys.len().saturating_sub(last);
+                let demands = demanded.demands(keys.iter().skip(first));
+                material.keys.extend(keys);
+                (material, demands)
+            })
+        }
+    };
+    let outcome = match gathered {
+        Ok((material, demands)) => {
+            request.demands = demands;
+            let remote = match (&material.keyrings, local) {
+                (Some(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
+                _ => None,
+            };
             judge(ui, &output, material, &request, remote, strict)?
         }
         Err(refused) => Err(refused),
     };
+    let outcome = outcome.map(|mut judged| {
+        judged.report.rule = policy.as_ref().and_then(policy::Chosen::name);
+        judged
+    });
     output.render(&outcome)?;
     let judged = outcome.map_err(|cause| cause.fatal(FAILED))?;
     let report = &judged.report;
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
             text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
-            detail: hint(failure),
+            detail: match policy.is_some() && report.is_by_unknown(failure) {
+                true => Some("The rule accepts no key that could judge this signature".to_owned()),
+                false => hint(failure),
+            },
         }),
         // No task without a signature gets here; stay on the safe side.
         None if !report.is_verified() => Err(Error::fatal(format!(
@@ -231,6 +278,15 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// Refuses an image without looking at it.
+fn refuse(output: &Output<'_>, failure: Failure) -> Result<(), Error> {
+    let mut report = Report::default();
+    report.refuse(failure.clone());
+    let coverage = None;
+    output.render(&Ok(Judged { report, coverage }))?;
+    Err(Error::fatal(one_line(&format!("{FAILED}{failure}"))))
 }
 
 /// The outer error is about key servers and ends the command at once.

@@ -220,6 +220,12 @@ impl Certificate {
         name::to_text(&self.subject)
     }
 
+    /// The elements of [`Certificate::subject`] in its order: short name or object identifier of
+    /// each attribute, and its value if it is text.
+    pub fn subject_elements(&self) -> Vec<Vec<(String, Option<String>)>> {
+        name::elements(&self.subject)
+    }
+
     /// Who issued it, as [`Certificate::subject`].
     pub fn issuer(&self) -> String {
         name::to_text(&self.issuer)

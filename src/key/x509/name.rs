@@ -19,6 +19,19 @@ pub(super) fn to_text(name: &Name) -> String {
     elements.collect::<Vec<_>>().join(",")
 }
 
+/// The elements of a name, last first as [`to_text`] writes them: short name or object identifier
+/// of each attribute, and its value if it is text.
+pub(super) fn elements(name: &Name) -> Vec<Vec<(String, Option<String>)>> {
+    let attribute = |a: &AttributeTypeAndValue| {
+        let kind = short_name(&a.oid).map_or_else(|| a.oid.to_string(), ToOwned::to_owned);
+        (kind, string(&a.value))
+    };
+    let elements = name.0.iter().rev();
+    elements
+        .map(|element| element.0.iter().map(attribute).collect())
+        .collect()
+}
+
 /// What people call the owner of a name: common name, else organisation.
 pub(super) fn short(name: &Name) -> Option<String> {
     let find = |wanted: &str| {
