@@ -10,11 +10,14 @@ mod login;
 mod oci;
 mod passphrase;
 mod private_key;
+mod pull;
+mod push;
 mod registry;
 mod remote;
 mod servers;
 mod sif;
 mod sign;
+mod transfer;
 mod usage;
 mod verify;
 mod verify_attestation;
@@ -85,6 +88,8 @@ enum Command {
     Remote(remote::Args),
     Keyserver(keyserver::Args),
     Registry(registry::Args),
+    Pull(pull::Args),
+    Push(push::Args),
     Sif(sif::Args),
     Ecl(ecl::Args),
 }
@@ -191,6 +196,8 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Remote(args) => remote::run(ui, args),
         Command::Keyserver(args) => keyserver::run(ui, args),
         Command::Registry(args) => registry::run(ui, args),
+        Command::Pull(args) => pull::run(ui, args),
+        Command::Push(args) => push::run(ui, args),
         Command::Sif(args) => sif::run(ui, args),
         Command::Ecl(args) => ecl::run(ui, args),
     }

@@ -1,6 +1,6 @@
 //! The programs that keep registry passwords for Docker's command line.
 //!
-//! `docker-credential-<name> store|erase` reads its input from stdin.
+//! `docker-credential-<name> store|get|erase` reads its input from stdin.
 //! Source: spec/cli.md 6.2; docker/docker-credential-helpers.
 
 use super::errno_text;
@@ -45,6 +45,29 @@ pub fn store(name: &str, server: &str, user: &str, password: &str) -> Result<(),
     run(name, "store", &Zeroizing::new(login.to_string()))
 }
 
+/// User and password that a helper has for a server; nothing if it has none.
+///
+/// # Errors
+/// As [`Error`] says.
+pub fn get(name: &str, server: &str) -> Result<Option<(String, Zeroizing<String>)>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Login {
+        #[serde(rename = "Username", default)]
+        user: String,
+        #[serde(rename = "Secret", default)]
+        secret: String,
+    }
+    let answer = match call(name, "get", server)? {
+        Ok(answer) => answer,
+        // What all helpers say.
+        Err(text) if text.contains("credentials not found") => return Ok(None),
+        Err(text) => return Err(refused(name, text)),
+    };
+    let login: Login = serde_json::from_slice(&answer)
+        .map_err(|_| refused(name, "answer is no login".to_owned()))?;
+    Ok(Some((login.user, Zeroizing::new(login.secret))))
+}
+
 /// Lets a helper forget a login.
 ///
 /// # Errors
@@ -54,6 +77,25 @@ pub fn erase(name: &str, server: &str) -> Result<(), Error> {
 }
 
 fn run(name: &str, action: &str, input: &str) -> Result<(), Error> {
+    match call(name, action, input)? {
+        Ok(_) => Ok(()),
+        Err(text) => Err(refused(name, text)),
+    }
+}
+
+fn refused(name: &str, text: String) -> Error {
+    Error::Refused {
+        name: name.to_owned(),
+        text,
+    }
+}
+
+/// What a helper writes; if it fails, as text.
+fn call(
+    name: &str,
+    action: &str,
+    input: &str,
+) -> Result<Result<Zeroizing<Vec<u8>>, String>, Error> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(is_plain) {
         return Err(Error::Name(name.to_owned()));
@@ -73,11 +115,9 @@ fn run(name: &str, action: &str, input: &str) -> Result<(), Error> {
         let _ = stdin.write_all(input.as_bytes());
     }
     let answer = child.wait_with_output().map_err(fail)?;
+    let stdout = Zeroizing::new(answer.stdout);
     if answer.status.success() {
-        return Ok(());
+        return Ok(Ok(stdout));
     }
-    Err(Error::Refused {
-        name: name.to_owned(),
-        text: String::from_utf8_lossy(&answer.stdout).trim().to_owned(),
-    })
+    Ok(Err(String::from_utf8_lossy(&stdout).trim().to_owned()))
 }

@@ -6,6 +6,7 @@ pub mod files;
 pub mod keyring;
 pub mod layout;
 mod map;
+pub mod new_file;
 pub mod roots;
 pub mod sif_file;
 pub mod trusted;

@@ -224,6 +224,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error without the query of its address, which may be a credential.
+    pub fn without_query(mut self) -> Self {
+        if let Self::Exchange { url, .. } = &mut self
+            && let Some(at) = url.find('?')
+        {
+            url.truncate(at);
+        }
+        self
+    }
+
     /// Whether the same request may well succeed a little later.
     pub fn is_transient(&self) -> bool {
         let Self::Exchange { fault, .. } = self else {
@@ -779,6 +789,16 @@ impl Place {
     }
 }
 
+/// An address without credentials: user, password and query.
+pub fn told(url: &Url) -> Url {
+    let mut url = url.clone();
+    let _ = take_userinfo(&mut url);
+    if url.query().is_some() {
+        url.set_query(Some("..."));
+    }
+    url
+}
+
 /// An address as it may be told; the query of a redirect is often a credential.
 fn shown(url: &Url, is_redirect: bool) -> String {
     let mut url = url.clone();
@@ -1069,11 +1089,16 @@ fn tried_address(error: &dyn std::error::Error, url: &Url) -> String {
         )
 }
 
-/// The text of a system error as Go prints it.
-fn errno_text(error: &io::Error) -> String {
+/// The text of a system error as Go prints it; of another one, as it is.
+pub(super) fn errno_text(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
+    match error.raw_os_error() {
+        Some(_) => {
+            let text = text.split(" (os error").next().unwrap_or_default();
+            text.to_lowercase()
+        }
+        None => text,
+    }
 }
 
 fn innermost(error: &reqwest::Error) -> String {

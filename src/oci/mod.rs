@@ -14,6 +14,7 @@ pub mod layout;
 pub mod layout_view;
 pub mod manifest;
 pub mod ocisif;
+pub mod pulled;
 pub mod reference;
 pub mod select;
 pub mod tree;

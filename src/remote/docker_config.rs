@@ -45,6 +45,27 @@ pub fn auth_key(registry: &str) -> &str {
     }
 }
 
+/// The names under which a login to a repository may be kept, best first.
+///
+/// Docker writes the registry alone; others also what it is a part of, or an address.
+pub fn auth_keys(registry: &str, repository: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut path = format!("{registry}/{repository}");
+    while let Some((folder, _)) = path.rsplit_once('/') {
+        keys.push(path.clone());
+        path = folder.to_owned();
+    }
+    let plain = auth_key(registry);
+    keys.push(plain.to_owned());
+    if plain != registry {
+        keys.extend(["docker.io", "index.docker.io"].map(str::to_owned));
+    }
+    for end in ["", "/", "/v1/", "/v2/"] {
+        keys.push(format!("https://{registry}{end}"));
+    }
+    keys
+}
+
 impl DockerConfig {
     /// Reads a file; an empty one has no logins.
     ///
@@ -112,6 +133,16 @@ impl DockerConfig {
         Some((text("username")?.to_owned(), Secret::new(text("password")?)))
     }
 
+    /// A token that is kept in the file instead of a login: one that the token service changes for
+    /// others, and one for the registry itself.
+    pub fn tokens(&self, key: &str) -> (Option<Secret>, Option<Secret>) {
+        let text = |name: &str| {
+            let text = self.auths.get(key)?.get(name)?.as_str()?;
+            (!text.is_empty()).then(|| Secret::new(text))
+        };
+        (text("identitytoken"), text("registrytoken"))
+    }
+
     /// Stores a login in the file.
     pub fn store(&mut self, key: &str, user: &str, password: &Secret) {
         let pair = Secret::pair(user, password);
@@ -176,6 +207,32 @@ mod tests {
         assert_eq!(auth_key("docker.io"), "https://index.docker.io/v1/");
         assert_eq!(auth_key("index.docker.io"), "https://index.docker.io/v1/");
         assert_eq!(auth_key("ghcr.io"), "ghcr.io");
+    }
+
+    #[test]
+    fn a_login_is_found_under_every_name_in_use() {
+        assert_eq!(
+            auth_keys("r.test", "a/b"),
+            [
+                "r.test/a/b",
+                "r.test/a",
+                "r.test",
+                "https://r.test",
+                "https://r.test/",
+                "https://r.test/v1/",
+                "https://r.test/v2/"
+            ]
+        );
+        assert!(auth_keys("index.docker.io", "library/x").contains(&DOCKER_HUB.to_owned()));
+        let config = br#"{"auths":{"a":{"identitytoken":"i"},"b":{"registrytoken":"r"},"c":{}}}"#;
+        let config = DockerConfig::parse(config).unwrap();
+        let told = |key| {
+            let (identity, registry) = config.tokens(key);
+            [identity, registry].map(|token| token.map(|token| token.expose().to_owned()))
+        };
+        assert_eq!(told("a"), [Some("i".to_owned()), None]);
+        assert_eq!(told("b"), [None, Some("r".to_owned())]);
+        assert_eq!(told("c"), [None, None]);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 mod descriptor;
 pub mod digests;
 pub mod edit;
+pub mod fresh;
 mod header;
 mod image;
 pub mod layout;

@@ -10,6 +10,7 @@ pub mod listing;
 pub mod progress;
 pub mod prompt;
 pub mod text;
+pub mod transfer;
 pub mod tree;
 
 use std::fmt::{self, Display, Write as _};
@@ -36,6 +37,8 @@ pub struct Ui {
     level: Level,
     color_labels: bool,
     color_tags: bool,
+    /// Whether a line may be drawn again.
+    moves: bool,
 }
 
 impl Ui {
@@ -49,6 +52,7 @@ impl Ui {
             level,
             color_labels: color && !plain_environment && io::stderr().is_terminal(),
             color_tags: !plain_environment && io::stdout().is_terminal(),
+            moves: !plain_environment,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use crate::server::{Registry, Reply, Seen, Store, digest};
 use sigsif::digest::Digest;
+use sigsif::net::download::Patience;
 use sigsif::net::http::Client;
-use sigsif::net::registry::{Access, Blob, Credential, Error, Patience, Session, Source};
+use sigsif::net::registry::{Access, Blob, Credential, Error, Session, Source};
 use sigsif::remote::Secret;
 use std::io::{Cursor, Read};
 use std::sync::Mutex;

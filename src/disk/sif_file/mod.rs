@@ -214,6 +214,24 @@ impl SifFile {
         Image::parse(self)
     }
 
+    /// Reads bytes of the file without its map, so that they cost no memory.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn reader(&self, at: u64, len: u64) -> io::Result<impl io::Read + Send + use<>> {
+        super::new_file::reader(&self.file, at, len)
+    }
+
+    /// Length of the file in bytes when it was opened.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.map.bytes().len()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.map.bytes().is_empty()
+    }
+
     /// Carries out a patch such that every crash leaves the old or the new image.
     ///
     /// `progress` is told the number of bytes of each step of copying.

@@ -5,17 +5,16 @@
 //! Source: OCI distribution specification 1.1, "Pull", "Listing Referrers".
 
 use super::Error;
-use super::session::{Ask, Retry, Session, is_transient, is_transient_status, retry_after};
-use crate::digest::{Digest, HashAlgorithm, Hasher};
+use super::session::{Ask, Session};
+use crate::digest::{Digest, HashAlgorithm};
 use crate::net::Url;
-use crate::net::http::{Incoming, Method};
+use crate::net::download::{Goal, Opened, Sink, download, range_headers};
+use crate::net::http::Method;
 
 /// Largest manifest or index, in bytes.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// Most pages of a list.
 const MAX_PAGES: usize = 64;
-/// Bytes that are read at once.
-const CHUNK: usize = 256 << 10;
 
 /// What is asked for when a tag is read.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -129,64 +128,23 @@ impl Session<'_> {
     ///
     /// # Errors
     /// A refusal, another length, another digest, or a sink that fails.
-    pub fn blob(
-        &self,
-        blob: &Blob<'_>,
-        sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<(), Error> {
-        let mut ask = self.ask(Method::Get, &format!("blobs/{}", blob.digest))?;
-        let mut download = Download {
-            what: format!("blob {}", ask.url),
-            size: blob.size,
-            done: 0,
-            hasher: blob.digest.algorithm().hasher(),
-            sink,
+    pub fn blob(&self, blob: &Blob<'_>, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let url = self.url(&format!("blobs/{}", blob.digest))?;
+        let goal = Goal {
+            what: format!("blob {url}"),
+            size: Some(blob.size),
+            digest: Some(blob.digest),
         };
-        let mut retry = Retry::new(self.patience);
-        loop {
-            ask.headers = vec![("accept-encoding", "identity".to_owned())];
-            if download.done > 0 {
-                ask.headers
-                    .push(("range", format!("bytes={}-", download.done)));
-            }
-            let before = download.done;
-            let step = self.open(&ask).and_then(|answer| {
-                let status = answer.status();
-                if matches!(status, 200 | 206) {
-                    return download.read(answer).map(|()| None);
-                }
-                let asked = answer.header("retry-after").and_then(retry_after);
-                let answer = answer.into_response(MAX_MANIFEST)?;
-                let refused = self.refuse(&ask, &answer);
-                if is_transient_status(status) {
-                    Ok(Some((refused, asked)))
-                } else {
-                    Err(refused)
-                }
-            });
-            if download.done > before {
-                retry.progress();
-            }
-            let (error, asked) = match step {
-                Ok(None) if download.done == blob.size => break,
-                Ok(None) => (download.short(), None),
-                Ok(Some((refused, asked))) => (refused, asked),
-                Err(error) if is_transient(&error) => (error, None),
-                Err(error) => return Err(error),
+        let open = |offset: u64| {
+            let mut ask = Ask {
+                url: url.clone(),
+                ..self.ask(Method::Get, "")?
             };
-            if !retry.wait(asked) {
-                return Err(error);
-            }
-        }
-        let found = download.hasher.finish();
-        if found != *blob.digest {
-            return Err(Error::Digest {
-                what: download.what,
-                expected: blob.digest.to_string(),
-                found: found.to_string(),
-            });
-        }
-        Ok(())
+            ask.headers = range_headers(offset);
+            let answer = self.open(&ask)?;
+            Opened::of(answer, |answer| self.refuse(&ask, answer))
+        };
+        download(&goal, self.patience, &open, sink).map(|_| ())
     }
 
     /// Reads a small blob into memory, at most `max` bytes.
@@ -274,85 +232,6 @@ pub(super) fn referrers_tag(subject: &Digest) -> String {
 }
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// A download that may take several connections.
-struct Download<'a> {
-    what: String,
-    size: u64,
-    done: u64,
-    hasher: Hasher,
-    sink: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-}
-
-impl Download<'_> {
-    /// Reads one answer to its end.
-    fn read(&mut self, mut answer: Incoming) -> Result<(), Error> {
-        let mut skip = match answer.status() {
-            206 => {
-                let part = answer.header("content-range").unwrap_or_default();
-                if !part.starts_with(&format!("bytes {}-", self.done)) {
-                    return Err(Error::Range {
-                        what: self.what.clone(),
-                        found: part.to_owned(),
-                    });
-                }
-                0
-            }
-            // The whole again; what is known already is left out.
-            _ => self.done,
-        };
-        let wanted = self.size.saturating_sub(self.done).saturating_add(skip);
-        let announced = answer.header("content-length").and_then(|n| n.parse().ok());
-        if let Some(announced) = announced.filter(|announced: &u64| *announced != wanted) {
-            let known = self.done.saturating_sub(skip);
-            return Err(self.size_error(known.saturating_add(announced)));
-        }
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let count = answer.read(&mut chunk)?;
-            if count == 0 {
-                return Ok(());
-            }
-            let mut piece = chunk.get(..count).unwrap_or_default();
-            if skip > 0 {
-                let known = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
-                piece = piece.get(known..).unwrap_or_default();
-                skip = skip.saturating_sub(u64::try_from(known).unwrap_or(u64::MAX));
-            }
-            let after = self
-                .done
-                .saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-            if after > self.size {
-                return Err(self.size_error(after));
-            }
-            self.hasher.update(piece);
-            (self.sink)(piece).map_err(|error| Error::Sink(sink_text(&error)))?;
-            self.done = after;
-        }
-    }
-
-    fn short(&self) -> Error {
-        self.size_error(self.done)
-    }
-
-    fn size_error(&self, found: u64) -> Error {
-        Error::Size {
-            what: self.what.clone(),
-            expected: self.size,
-            found,
-        }
-    }
-}
-
-/// The text of a system error as Go prints it.
-fn sink_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    match error.raw_os_error() {
-        Some(_) => text.to_lowercase(),
-        None => text.to_owned(),
-    }
-}
 
 /// A media type without its parameters, in lower case.
 fn media_type(header: Option<&str>) -> String {

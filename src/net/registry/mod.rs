@@ -19,7 +19,7 @@ use challenge::Challenge;
 use serde::Deserialize;
 
 pub use content::{Blob, Manifest, Referrers, Stored};
-pub use session::{Access, Credential, Patience, Session};
+pub use session::{Access, Credential, Session};
 pub use upload::Source;
 
 /// Bytes of an answer that are told in an error.
@@ -310,7 +310,7 @@ fn fetch_token(
 }
 
 /// `secret` was sent, so the answer may have it.
-fn refusal(
+pub(super) fn refusal(
     method: &'static str,
     url: &Url,
     answer: &Response,

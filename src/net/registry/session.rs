@@ -3,11 +3,12 @@
 use super::challenge::Challenge;
 use super::{Candidates, Error, TokenLogin, fetch_token, ping, refusal};
 use crate::net::Url;
+use crate::net::download::{Patience, Retry, is_transient, passing};
 use crate::net::http::{self, Authorization, Client, Incoming, Pace, Request, Response, Upload};
 use crate::remote::Secret;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What somebody has to show to a registry.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub enum Credential {
     Login(String, Secret),
     /// A token that the token service changes for others (`identitytoken`).
     Identity(Secret),
+    /// A token for the registry itself (`registrytoken`).
+    Token(Secret),
 }
 
 /// What is going to be done in a repository.
@@ -25,33 +28,6 @@ pub enum Access {
     Pull,
     /// Read and write.
     Push,
-}
-
-/// How failures that may pass are met.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Attempts in a row without any progress.
-    pub attempts: u32,
-    /// Pause before the second one; it doubles.
-    pub pause: Duration,
-    /// Longest pause, also when the server asks for more.
-    pub longest: Duration,
-    /// Time without any progress after which an attempt has failed.
-    pub idle: Duration,
-    /// Time that a registry may take to put an upload together.
-    pub commit: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 5,
-            pause: Duration::from_millis(200),
-            longest: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-            commit: Duration::from_secs(300),
-        }
-    }
 }
 
 /// A repository of a registry.
@@ -110,6 +86,29 @@ impl<'a> Session<'a> {
             challenge: Mutex::new(None),
             authorization: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Names a repository of a registry whose address is known.
+    pub fn at(
+        client: &'a Client,
+        registry: &Url,
+        repository: &str,
+        access: Access,
+        credential: Option<Credential>,
+    ) -> Result<Self, Error> {
+        let invalid = || Error::Name(registry.to_string());
+        let host = registry.host_str().ok_or_else(invalid)?;
+        let host = match registry.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let plain = registry.scheme() == "http";
+        let this = Self::new(client, &host, repository, access, credential, plain);
+        let base = registry.join("/v2/").map_err(|_| invalid())?;
+        let answer = client.send(&Request::get(base.clone()))?;
+        *lock(&this.challenge) = answer.challenge().filter(|_| answer.status == 401);
+        let _ = this.base.set(base);
+        Ok(this)
     }
 
     /// Changes how failures are met.
@@ -213,8 +212,17 @@ impl<'a> Session<'a> {
             for known in lock(&self.authorization).values() {
                 *body = known.redact(body);
             }
-            if let Some(Credential::Login(user, password)) = &self.credential {
-                *body = Authorization::basic(user, password.expose()).redact(body);
+            let known = match &self.credential {
+                Some(Credential::Login(user, password)) => {
+                    Some(Authorization::basic(user, password.expose()))
+                }
+                Some(Credential::Identity(token) | Credential::Token(token)) => {
+                    Authorization::bearer(token.expose())
+                }
+                None => None,
+            };
+            if let Some(known) = known {
+                *body = known.redact(body);
             }
         }
         error
@@ -299,6 +307,10 @@ impl<'a> Session<'a> {
                 _ => Ok(None),
             },
             "bearer" => {
+                if let Some(Credential::Token(token)) = &self.credential {
+                    self.may_tell_password(base)?;
+                    return Ok(Authorization::bearer(token.expose()));
+                }
                 let scopes = self.scopes(&challenge, also);
                 if !fresh && let Some(known) = lock(&self.authorization).get(&scopes) {
                     return Ok(Some(known.clone()));
@@ -316,7 +328,7 @@ impl<'a> Session<'a> {
                         self.may_tell_password(base)?;
                         Some(TokenLogin::Identity(token.clone()))
                     }
-                    None => None,
+                    Some(Credential::Token(_)) | None => None,
                 };
                 let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
                 let token = fetch_token(self.client, &challenge, base, &names, login)?;
@@ -371,122 +383,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Counts attempts and waits between them.
-pub(super) struct Retry {
-    patience: Patience,
-    failures: u32,
-    all: u32,
-}
-
-/// Attempts of one transfer, however much each of them brings.
-const MOST_ATTEMPTS: u32 = 64;
-
-impl Retry {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self {
-            patience,
-            failures: 0,
-            all: 0,
-        }
-    }
-
-    /// Notes that something was transferred.
-    pub(super) fn progress(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Waits before the next attempt; false if there is none.
-    pub(super) fn wait(&mut self, asked: Option<Duration>) -> bool {
-        self.failures = self.failures.saturating_add(1);
-        self.all = self.all.saturating_add(1);
-        if self.failures >= self.patience.attempts || self.all >= MOST_ATTEMPTS {
-            return false;
-        }
-        let doubled = 1_u32.checked_shl(self.failures.saturating_sub(1));
-        let pause = self
-            .patience
-            .pause
-            .saturating_mul(doubled.unwrap_or(u32::MAX));
-        let pause = asked.unwrap_or_default().max(pause);
-        std::thread::sleep(pause.min(self.patience.longest));
-        true
-    }
-}
-
-/// Whether an answer is a failure that may pass, and the time that the server asks for.
-fn passing(answer: &Response) -> Option<Option<Duration>> {
-    is_transient_status(answer.status).then(|| answer.header("retry-after").and_then(retry_after))
-}
-
-/// Whether a failure may pass.
-pub(super) fn is_transient(error: &Error) -> bool {
-    match error {
-        Error::Http(error) => error.is_transient(),
-        Error::Status { code, .. } => is_transient_status(*code),
-        _ => false,
-    }
-}
-
-pub(super) fn is_transient_status(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// Seconds, or a date.
-///
-/// Source: RFC 9110, 10.2.3.
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    // The day of the week says nothing new; servers get it wrong.
-    let date = value.split_once(", ").map_or(value, |(_, date)| date);
-    let at = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
-    let at = u64::try_from(at.as_second()).ok()?;
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    Some(Duration::from_secs(at).saturating_sub(now))
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_says_how_long_to_wait() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(
-            retry_after("Wed, 21 Oct 2015 07:28:00 GMT"),
-            Some(Duration::ZERO)
-        );
-        let future = retry_after("Wed, 21 Oct 2115 07:28:00 GMT").unwrap();
-        assert!(future > Duration::from_secs(3600));
-        assert_eq!(retry_after("soon"), None);
-        assert_eq!(retry_after("-1"), None);
-    }
-
-    #[test]
-    fn attempts_are_counted_from_the_last_progress() {
-        let patience = Patience {
-            attempts: 3,
-            pause: Duration::ZERO,
-            longest: Duration::ZERO,
-            ..Patience::default()
-        };
-        let mut retry = Retry::new(patience);
-        assert!(retry.wait(None) && retry.wait(Some(Duration::MAX)));
-        retry.progress();
-        assert!(retry.wait(None) && retry.wait(None) && !retry.wait(None));
-        let mut endless = Retry::new(patience);
-        let steps = (0..1000).take_while(|_| {
-            endless.progress();
-            endless.wait(None)
-        });
-        assert!(steps.count() < 100);
-    }
 }

@@ -4,9 +4,10 @@
 
 use super::Error;
 use super::content::{Stored, referrers_tag};
-use super::session::{Ask, Retry, Session, is_transient, is_transient_status, retry_after};
+use super::session::{Ask, Session};
 use crate::digest::Digest;
 use crate::net::Url;
+use crate::net::download::{Retry, is_transient, is_transient_status, retry_after};
 use crate::net::http::{Method, Response, Upload};
 use std::io::{self, Read};
 

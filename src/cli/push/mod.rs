@@ -1,0 +1,119 @@
+//! `push`: an image into a registry or a library.
+
+mod docker;
+mod oras;
+
+use super::pull::docker::LayerFormat;
+use super::pull::layer_format;
+use super::transfer::{RegistryArgs, split_uri};
+use super::{Error, go, usage};
+use crate::ui::{Ui, one_line};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Upload an image to the provided URI
+///
+/// An OCI-SIF goes to docker:// as the image that it holds, with --with-cosign together with its
+/// signatures and attestations: those that the registry has already stay. Any SIF goes to oras://
+/// as it is. The file is never changed.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "sigsif [global options...] push [push options...] <image path> <URI>",
+    after_help = "Examples:\n  \
+                  $ sigsif push --with-cosign tools.oci.sif docker://registry.example.org/tools:1\n  \
+                  $ sigsif push tools.sif oras://registry.example.org/tools:1"
+)]
+pub(super) struct Args {
+    /// push cosign signatures, attestations and bundles of the image, too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    with_cosign: Option<bool>,
+    /// layers as they are in the file; squashfs refuses others
+    #[arg(long, value_name = "string", value_parser = layer_format, allow_hyphen_values = true)]
+    layer_format: Option<LayerFormat>,
+    /// a repository of the same registry that may have the layers already
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    mount_from: Option<String>,
+    /// print what was done as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// path of the image, and URI
+    #[arg(value_name = "image path> <URI")]
+    args: Vec<OsString>,
+}
+
+/// What a push did.
+#[derive(Default, Serialize)]
+struct Summary {
+    source: String,
+    destination: String,
+    /// Digest of the manifest or index.
+    digest: String,
+    seconds: f64,
+    /// Bytes that went to the registry.
+    sent: u64,
+    /// Bytes of blobs that it had.
+    present: u64,
+    signatures: Vec<Signatures>,
+}
+
+/// What became of signatures.
+#[derive(Serialize)]
+struct Signatures {
+    name: String,
+    before: usize,
+    added: usize,
+}
+
+pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
+    usage::exactly(&["push"], 2, &args.args)?;
+    let [file, uri] = args.args.as_slice() else {
+        return usage::exactly(&["push"], 2, &args.args);
+    };
+    let file = PathBuf::from(file);
+    let uri = uri
+        .to_str()
+        .ok_or_else(|| Error::fatal("the URI is not UTF-8 text"))?;
+    let (transport, rest) = split_uri(uri);
+    if transport.is_empty() {
+        return Err(Error::fatal(format!("bad uri {}", one_line(uri))));
+    }
+    let with_cosign = super::switch(args.with_cosign, "with-cosign", "WITH_COSIGN")?;
+    let begin = Instant::now();
+    let mut summary = match transport {
+        "docker" => {
+            let wanted = docker::Wanted {
+                with_cosign,
+                format: args
+                    .layer_format
+                    .map_or_else(super::pull::environment_format, |format| Ok(Some(format)))?,
+                mount_from: args.mount_from.as_deref(),
+            };
+            docker::run(ui, &args.registry.connect()?, &file, rest, &wanted)?
+        }
+        "oras" => oras::run(ui, &args.registry.connect()?, &file, rest)?,
+        other => {
+            return Err(Error::fatal(format!(
+                "Unsupported transport type: {}",
+                one_line(other)
+            )));
+        }
+    };
+    ui.info("Upload complete");
+    if args.json {
+        summary.source = file.to_string_lossy().into_owned();
+        summary.destination = uri.to_owned();
+        summary.seconds = begin.elapsed().as_secs_f64();
+        let text = serde_json::to_string_pretty(&summary).map_err(Error::fatal)?;
+        return super::print(format!("{text}\n"));
+    }
+    Ok(())
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
