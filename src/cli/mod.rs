@@ -1,12 +1,14 @@
 //! EDGE: flags become a request, a request calls the core, the ui renders.
 
 mod attest;
+mod completion;
 mod ecl;
 mod endpoint;
 mod go;
 mod key;
 mod keyserver;
 mod login;
+mod man;
 mod oci;
 mod passphrase;
 mod private_key;
@@ -92,6 +94,8 @@ enum Command {
     Push(push::Args),
     Sif(sif::Args),
     Ecl(ecl::Args),
+    Completion(completion::Args),
+    Man(man::Args),
 }
 
 /// Why a command failed, and how that is told.
@@ -200,6 +204,8 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Push(args) => push::run(ui, args),
         Command::Sif(args) => sif::run(ui, args),
         Command::Ecl(args) => ecl::run(ui, args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

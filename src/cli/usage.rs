@@ -141,7 +141,7 @@ fn usage_block(command: &mut Command) -> String {
         out.push_str("\n\nAvailable Commands:");
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            out.push_str(&format!("\n  {:<12}{about}", sub.get_name()));
+            out.push_str(&format!("\n  {:<11} {about}", sub.get_name()));
         }
     }
     out
@@ -206,11 +206,15 @@ fn sentence(error: &clap::Error) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let reason = std::error::Error::source(error)
                 .map(ToString::to_string)
+                .or_else(|| one_of(error))
                 .unwrap_or_else(|| "invalid value".to_owned());
-            format!(
-                "invalid argument {value:?} for \"{}\" flag: {reason}",
-                both_names(&flag)
-            )
+            match flag.starts_with('-') {
+                true => format!(
+                    "invalid argument {value:?} for \"{}\" flag: {reason}",
+                    both_names(&flag)
+                ),
+                false => format!("invalid argument {value:?}: {reason}"),
+            }
         }
         ErrorKind::MissingRequiredArgument => {
             let name = flag.split_whitespace().next().unwrap_or_default();
@@ -227,6 +231,16 @@ fn sentence(error: &clap::Error) -> String {
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             text.lines().next().unwrap_or_default().to_owned()
         }
+    }
+}
+
+/// The values that a flag or an argument may have, if they are few.
+fn one_of(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) if !values.is_empty() => {
+            Some(format!("must be one of {}", values.join(", ")))
+        }
+        _ => None,
     }
 }
 

@@ -144,7 +144,7 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
     let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(len);
     let table = clamp(image.table_position())..clamp(image.slot_position(image.capacity()));
     let start = u64::try_from(image.header().data_offset()).map_or(0, clamp);
-    let mut used = vec![(0..HEADER_LEN.min(len), Kind::Header)];
+    let mut used = Vec::new();
     if !table.is_empty() {
         used.push((table.clone(), Kind::Table));
     }
@@ -155,9 +155,14 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
         }
     }
     used.sort_by_key(|(range, _)| (range.start, range.end));
-    let mut parts = Vec::new();
+    // Whatever else claims these bytes, they are the header.
+    let header = 0..HEADER_LEN.min(len);
+    let mut at = header.end;
+    let mut parts = vec![Part {
+        range: header,
+        kind: Kind::Header,
+    }];
     let mut gap = Gap::AfterHeader;
-    let mut at = 0;
     for (range, kind) in used {
         if gap == Gap::AfterTable && range.start > start {
             // What lies in the data section was data of an object that is gone.
@@ -182,7 +187,6 @@ fn parts(image: &Image<'_>) -> Vec<Part> {
             parts.push(Part { range, kind });
         }
         gap = match kind {
-            Kind::Header => Gap::AfterHeader,
             Kind::Table => Gap::AfterTable,
             _ => Gap::BetweenObjects,
         };

@@ -92,3 +92,12 @@ fn look_at(bytes: &Vec<u8>) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn an_object_that_claims_the_first_byte_changes_nothing_about_the_header() {
+    let mut bytes = read_peers("cosign/sif/one-broken-by-7th.oci.sif");
+    // The table begins elsewhere: the first slot is read from what was the middle of another.
+    bytes[TABLE + 280] = 1;
+    table::put_i64(&mut bytes, header::FREE + 16, 256);
+    look_at(&bytes).unwrap();
+}
