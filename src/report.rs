@@ -258,6 +258,8 @@ pub struct ObjectSummary {
     pub link: Link,
     /// Type.
     pub data_type: DataType,
+    /// Bytes of data.
+    pub size: i64,
 }
 
 impl From<&Descriptor> for ObjectSummary {
@@ -267,6 +269,7 @@ impl From<&Descriptor> for ObjectSummary {
             group: object.group(),
             link: object.link(),
             data_type: object.data_type(),
+            size: object.size(),
         }
     }
 }

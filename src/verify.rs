@@ -207,7 +207,7 @@ fn subject(task: &Task) -> Subject {
 
 enum Step {
     General(Failure),
-    Signature(Pending),
+    Signature(Box<Pending>),
 }
 
 /// A signature whose small parts were judged; data digests are still to come.
@@ -316,7 +316,7 @@ impl<'i, 'a> Opener<'i, 'a> {
                     for candidate in candidates {
                         let pending = self.open(task, candidate);
                         let fails = pending.then.is_some() && !pending.report.ignored;
-                        steps.push(Step::Signature(pending));
+                        steps.push(Step::Signature(Box::new(pending)));
                         if fails && !examine_all {
                             return steps;
                         }

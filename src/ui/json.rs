@@ -314,6 +314,7 @@ struct FullObject {
     id: u32,
     group: Option<u32>,
     r#type: &'static str,
+    size: i64,
     intact: bool,
 }
 
@@ -322,6 +323,7 @@ fn full_signature(signature: &SignatureReport) -> FullSignature {
         id: object.id,
         group: object.group.map(|group| group.get()),
         r#type: object.data_type.name(),
+        size: object.size,
         intact,
     };
     let good = signature.verified.iter().map(|o| object(o, true));

@@ -5,6 +5,7 @@
 pub mod cosign;
 pub mod coverage;
 pub mod findings;
+pub mod html;
 pub mod json;
 pub mod listing;
 pub mod progress;
