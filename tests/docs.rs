@@ -2,6 +2,12 @@
 
 mod support;
 
+#[path = "docs/blocks.rs"]
+mod blocks;
+#[path = "docs/book.rs"]
+mod book;
+#[path = "docs/claims.rs"]
+mod claims;
 #[path = "docs/completion.rs"]
 mod completion;
 #[path = "docs/pages.rs"]
