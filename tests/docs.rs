@@ -10,5 +10,7 @@ mod book;
 mod claims;
 #[path = "docs/completion.rs"]
 mod completion;
+#[path = "docs/packaging.rs"]
+mod packaging;
 #[path = "docs/pages.rs"]
 mod pages;

@@ -152,10 +152,16 @@ fn only_one_file_has_unsafe_code() {
         .collect();
     assert_eq!(allowed, ["src/disk/map.rs"]);
     let manifest = fs::read_to_string("Cargo.toml").expect("Cargo.toml");
-    assert!(manifest.contains("\nunsafe_code = \"deny\"\n"), "{manifest}");
+    assert!(
+        manifest.contains("\nunsafe_code = \"deny\"\n"),
+        "{manifest}"
+    );
     // Each block says why it is sound.
     let text = fs::read_to_string("src/disk/map.rs").expect("a file");
-    assert_eq!(text.matches("unsafe {").count(), text.matches("// SAFETY:").count());
+    assert_eq!(
+        text.matches("unsafe {").count(),
+        text.matches("// SAFETY:").count()
+    );
 }
 
 #[test]

@@ -217,14 +217,28 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
     ] {
         let to = format!("https://{inside}:5000/v2/");
         let refused = hop("https://registry.example.org/", &to);
-        assert!(matches!(refused, Err(Fault::Private(_))), "{inside}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Fault::Private(_))),
+            "{inside}: {refused:?}"
+        );
         // Who starts there may stay there.
         assert!(hop(&format!("https://{inside}/"), &to).is_ok(), "{inside}");
     }
-    for outside in ["registry.example.org", "cdn.example.net", "8.8.8.8", "[2001:db8::1]"] {
+    for outside in [
+        "registry.example.org",
+        "cdn.example.net",
+        "8.8.8.8",
+        "[2001:db8::1]",
+    ] {
         let to = format!("https://{outside}/");
-        assert!(hop("https://registry.example.org/", &to).is_ok(), "{outside}");
+        assert!(
+            hop("https://registry.example.org/", &to).is_ok(),
+            "{outside}"
+        );
     }
-    let down = hop("https://registry.example.org/", "http://registry.example.org/");
+    let down = hop(
+        "https://registry.example.org/",
+        "http://registry.example.org/",
+    );
     assert!(matches!(down, Err(Fault::Downgrade)), "{down:?}");
 }
