@@ -4,7 +4,11 @@ mod support;
 
 #[path = "transfer/layers.rs"]
 mod layers;
+#[path = "transfer/peer.rs"]
+mod peer;
 #[path = "transfer/protocol.rs"]
 mod protocol;
+#[path = "transfer/pull_real.rs"]
+mod pull_real;
 #[path = "transfer/server.rs"]
 mod server;
