@@ -40,18 +40,19 @@ fn main() {
         "| reader | image | verify | reading alone | hashing alone | one after the other | verify / the longer of the two |"
     );
     println!("|---|---|---|---|---|---|---|");
-    let mut group = None;
+    let group = Group::new();
     for rate in [None, Some(800), Some(400), Some(200)] {
-        if let Some(rate) = rate {
-            group = Group::new(&one, rate * MIB);
-            if group.is_none() {
+        let group = match (rate, &group) {
+            (None, _) => None,
+            (Some(rate), Some(group)) if group.limit(&one, rate * MIB).is_some() => Some(group),
+            (Some(_), _) => {
                 println!("no control group with blkio.throttle here: no slow readers");
                 return;
             }
-        }
+        };
         let reader = rate.map_or("the disk".to_owned(), |rate| format!("{rate} MiB/s"));
         for (name, image) in [("one object", &one), ("four objects", &four)] {
-            row(&reader, name, image, group.as_ref());
+            row(&reader, name, image, group);
         }
     }
 }
@@ -126,17 +127,19 @@ fn command(group: Option<&Group>, words: &[&Path]) -> Command {
 struct Group(PathBuf);
 
 impl Group {
-    /// For the disk that a file is on, at most `rate` bytes in a second.
-    fn new(file: &Path, rate: u64) -> Option<Self> {
-        let device = fstat(File::open(file).ok()?).ok()?.st_dev;
+    fn new() -> Option<Self> {
         let folder = PathBuf::from("/sys/fs/cgroup/blkio/sigsif-bench");
         if !folder.exists() {
             fs::create_dir(&folder).ok()?;
         }
-        let this = Self(folder);
+        Some(Self(folder))
+    }
+
+    /// Of the disk that a file is on, at most `rate` bytes in a second.
+    fn limit(&self, file: &Path, rate: u64) -> Option<()> {
+        let device = fstat(File::open(file).ok()?).ok()?.st_dev;
         let limit = format!("{}:{} {rate}", major(device), minor(device));
-        fs::write(this.0.join("blkio.throttle.read_bps_device"), limit).ok()?;
-        Some(this)
+        fs::write(self.0.join("blkio.throttle.read_bps_device"), limit).ok()
     }
 }
 
