@@ -177,6 +177,7 @@ impl Cause {
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Vec<OsString>) -> u8 {
+    crate::disk::no_core_file();
     match usage::parse(&args) {
         Ok(cli) => {
             let level = match level(&cli.global) {

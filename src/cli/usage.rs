@@ -113,13 +113,13 @@ impl Error {
             return 0;
         }
         if let Some(text) = &self.text {
-            let text = crate::ui::printable(text);
+            let text = crate::ui::message(text);
             if self.path.is_empty() {
                 crate::ui::note(format_args!("Error: {text}\n"));
             } else {
                 crate::ui::note(format_args!("Error for command \"{name}\": {text}"));
                 if let Some(detail) = &self.detail {
-                    crate::ui::note(format_args!("  {}", crate::ui::printable(detail)));
+                    crate::ui::note(format_args!("  {}", crate::ui::message(detail)));
                 }
                 crate::ui::note("");
             }
