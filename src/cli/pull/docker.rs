@@ -16,9 +16,8 @@ use crate::layer::{self, Compression, Limits, convert, expand};
 use crate::net::http::user_agent;
 use crate::net::registry::{Access, Blob, Manifest, Session};
 use crate::oci::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platform};
-use crate::oci::pulled::{
-    INDEX_PREFIX, LayerKind, NewLayer, RootEntry, choose, converted, root_index,
-};
+use crate::oci::ocisif::INDEX_PREFIX;
+use crate::oci::pulled::{LayerKind, NewLayer, RootEntry, choose, converted, root_index};
 use crate::oci::reference::Reference;
 use crate::sif::Extra;
 use crate::sif::fresh::Fresh;

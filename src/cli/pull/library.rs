@@ -197,9 +197,7 @@ fn architecture(config: &[u8]) -> String {
         architecture: String,
     }
     let config = serde_json::from_slice::<Config>(config);
-    config
-        .map(|config| config.architecture)
-        .unwrap_or_default()
+    config.map(|config| config.architecture).unwrap_or_default()
 }
 
 fn failed(error: library::Error) -> Cause {

@@ -178,8 +178,8 @@ pub(super) fn conclude(
     demands: &Demands,
 ) -> (Option<Standing>, Option<String>) {
     tell(ui, report);
-    let refusal = refusal
-        .or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
+    let refusal =
+        refusal.or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
     let standing = policy::cosign(report, demands);
     for signer in standing.iter().flat_map(|s| &s.signers) {
         for name in signer_names(signer) {
@@ -378,7 +378,12 @@ fn tell(ui: &Ui, report: &CosignReport) {
     let other = report
         .valid()
         .find(|signature| signature.subject != report.image);
-    if let Some(signature) = other {
+    if let Some(signature) = other.filter(|_| report.by_index) {
+        ui.info(format_args!(
+            "The signatures are for the index {}, which the image was chosen from",
+            signature.subject
+        ));
+    } else if let Some(signature) = other {
         ui.info(format_args!(
             "The signatures are for {} of the index, not for the index and its other images",
             signature.subject

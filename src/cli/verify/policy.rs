@@ -74,8 +74,8 @@ impl PolicyArgs {
         let folder = path.parent().unwrap_or(Path::new("/")).as_os_str();
         let policy = Policy::parse(&bytes, folder.as_bytes())
             .map_err(|error| fail(format!("{}: {error}", named.display())))?;
-        let resolved = image()
-            .map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
+        let resolved =
+            image().map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
         let rule = policy.rule(resolved.as_os_str().as_bytes()).cloned();
         if let Some(rule) = &rule {
             let number = rule.number;

@@ -344,7 +344,9 @@ fn native_verdict(ui: &Ui, shown: &Path, report: &Report, fine: bool) -> Result<
         ))),
         None => {
             let good = report.signatures.iter().filter(|s| s.failure.is_none());
-            let names = good.filter_map(|s| s.signer.as_ref()).flat_map(signer_names);
+            let names = good
+                .filter_map(|s| s.signer.as_ref())
+                .flat_map(signer_names);
             let verdict = Verdict::yes(names);
             ui.info(format_args!(
                 "Verified signature(s) from image '{}'",
@@ -376,14 +378,13 @@ fn by_cosign(
         reference: None,
         strict: false,
     };
-    let (report, refusal) = super::super::with_image(path, Access::Read, |_, image| {
-        match is_oci_sif(image) {
+    let (report, refusal) =
+        super::super::with_image(path, Access::Read, |_, image| match is_oci_sif(image) {
             true => cosign::judge(ui, image, false, &choice, &request),
             false => Err(Cause::plain(
                 "not an OCI-SIF: it has no cosign signatures, --with-cosign does not fit",
             )),
-        }
-    })??;
+        })??;
     let (_, refusal) = cosign::conclude(ui, &report, refusal, demands);
     match refusal {
         Some(reason) => Err(Cause {
