@@ -8,6 +8,7 @@
 //! Nothing is decided about keys here: [`Evidence`] says what signatures vouch for.
 
 use crate::key::pem::is_der_signature;
+use crate::payload::legacy;
 use crate::payload::native::ImageMetadata;
 use crate::report::{Format, KeySigner, Report, SignatureReport, Signer};
 use crate::sif::layout::{Gap, Kind, Layout, TABLE_HOME, slot_range};
@@ -24,7 +25,12 @@ pub struct Evidence {
     header: BTreeSet<u32>,
     objects: BTreeMap<u32, Vouched>,
     seals: BTreeMap<u32, Seal>,
+    /// How often a claim named an object.
+    claimed: usize,
 }
+
+/// How often claims may name objects: each of many signatures can name each of many objects.
+const MAX_CLAIMED: usize = 1 << 20;
 
 /// The signatures over one object.
 #[derive(Clone, Debug, Default)]
@@ -192,6 +198,11 @@ impl Evidence {
         );
     }
 
+    /// Whether so much was claimed that nothing more is added.
+    pub fn is_full(&self) -> bool {
+        self.claimed >= MAX_CLAIMED
+    }
+
     /// Adds what a signature of the current or the legacy format says, true or not.
     ///
     /// Returns whether it says anything about this image.
@@ -210,13 +221,14 @@ impl Evidence {
             (Link::Group(group), Ok(metadata)) => {
                 (Some(group), metadata.ids(image.lowest_id(group)))
             }
-            (Link::Group(group), Err(_)) => {
+            (Link::Group(group), Err(_)) if legacy::is_legacy(&text) => {
                 let members = image.group_members(group);
                 (None, members.map(|(_, o)| o.raw_id()).collect())
             }
             (Link::Object(id), _) => (None, vec![id.get()]),
-            (Link::None, _) => return false,
+            (Link::Group(_) | Link::None, _) => return false,
         };
+        self.claimed = self.claimed.saturating_add(objects.len());
         for id in &objects {
             let vouched = self.objects.entry(*id).or_default();
             vouched.data.insert(by);

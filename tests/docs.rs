@@ -2,7 +2,15 @@
 
 mod support;
 
+#[path = "docs/blocks.rs"]
+mod blocks;
+#[path = "docs/book.rs"]
+mod book;
+#[path = "docs/claims.rs"]
+mod claims;
 #[path = "docs/completion.rs"]
 mod completion;
+#[path = "docs/packaging.rs"]
+mod packaging;
 #[path = "docs/pages.rs"]
 mod pages;

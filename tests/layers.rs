@@ -142,6 +142,29 @@ fn only_disk_opens_and_only_ui_prints() {
 }
 
 #[test]
+fn only_one_file_has_unsafe_code() {
+    let mut files = Vec::new();
+    collect(Path::new("src"), &mut files);
+    let allowed: Vec<_> = files
+        .iter()
+        .filter(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("unsafe_code")))
+        .map(|file| file.display().to_string())
+        .collect();
+    assert_eq!(allowed, ["src/disk/map.rs"]);
+    let manifest = fs::read_to_string("Cargo.toml").expect("Cargo.toml");
+    assert!(
+        manifest.contains("\nunsafe_code = \"deny\"\n"),
+        "{manifest}"
+    );
+    // Each block says why it is sound.
+    let text = fs::read_to_string("src/disk/map.rs").expect("a file");
+    assert_eq!(
+        text.matches("unsafe {").count(),
+        text.matches("// SAFETY:").count()
+    );
+}
+
+#[test]
 fn the_rules_name_every_module() {
     let known: BTreeSet<_> = MAY_USE.iter().map(|(name, _)| *name).collect();
     let found: BTreeSet<_> = sources().into_keys_of_modules();

@@ -12,7 +12,7 @@ use clap_complete::{Shell, generate};
     override_usage = "sigsif [global options...] completion <shell>",
     after_help = "Examples:\n  \
                   $ sigsif completion bash >~/.local/share/bash-completion/completions/sigsif\n  \
-                  $ sigsif completion zsh >/usr/local/share/zsh/site-functions/_sigsif\n  \
+                  $ sigsif completion zsh >~/.zfunc/_sigsif\n  \
                   $ sigsif completion fish >~/.config/fish/completions/sigsif.fish"
 )]
 pub(super) struct Args {

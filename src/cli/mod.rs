@@ -7,6 +7,7 @@ mod endpoint;
 mod go;
 mod key;
 mod keyserver;
+mod later;
 mod login;
 mod man;
 mod oci;
@@ -33,6 +34,8 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use usage::command;
+
+use self::later::Later;
 
 /// Exit code of every FATAL line.
 const FATAL: u8 = 255;
@@ -82,20 +85,20 @@ struct GlobalArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    Sign(sign::Args),
-    Verify(Box<verify::Args>),
-    Attest(attest::Args),
-    VerifyAttestation(verify_attestation::Args),
-    Key(key::Args),
-    Remote(remote::Args),
-    Keyserver(keyserver::Args),
-    Registry(registry::Args),
-    Pull(pull::Args),
-    Push(push::Args),
-    Sif(sif::Args),
-    Ecl(ecl::Args),
-    Completion(completion::Args),
-    Man(man::Args),
+    Sign(Later<sign::Args>),
+    Verify(Box<Later<verify::Args>>),
+    Attest(Later<attest::Args>),
+    VerifyAttestation(Later<verify_attestation::Args>),
+    Key(Later<key::Args>),
+    Remote(Later<remote::Args>),
+    Keyserver(Later<keyserver::Args>),
+    Registry(Later<registry::Args>),
+    Pull(Later<pull::Args>),
+    Push(Later<push::Args>),
+    Sif(Later<sif::Args>),
+    Ecl(Later<ecl::Args>),
+    Completion(Later<completion::Args>),
+    Man(Later<man::Args>),
 }
 
 /// Why a command failed, and how that is told.
@@ -174,6 +177,7 @@ impl Cause {
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Vec<OsString>) -> u8 {
+    crate::disk::no_core_file();
     match usage::parse(&args) {
         Ok(cli) => {
             let level = match level(&cli.global) {
@@ -192,20 +196,20 @@ pub fn run(args: Vec<OsString>) -> u8 {
 
 fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
     match command {
-        Command::Sign(args) => sign::run(ui, args),
-        Command::Verify(args) => verify::run(ui, *args),
-        Command::Attest(args) => attest::run(ui, &args),
-        Command::VerifyAttestation(args) => verify_attestation::run(ui, &args),
-        Command::Key(args) => key::run(ui, args),
-        Command::Remote(args) => remote::run(ui, args),
-        Command::Keyserver(args) => keyserver::run(ui, args),
-        Command::Registry(args) => registry::run(ui, args),
-        Command::Pull(args) => pull::run(ui, args),
-        Command::Push(args) => push::run(ui, args),
-        Command::Sif(args) => sif::run(ui, args),
-        Command::Ecl(args) => ecl::run(ui, args),
-        Command::Completion(args) => completion::run(&args),
-        Command::Man(args) => man::run(&args),
+        Command::Sign(args) => sign::run(ui, args.0),
+        Command::Verify(args) => verify::run(ui, args.0),
+        Command::Attest(args) => attest::run(ui, &args.0),
+        Command::VerifyAttestation(args) => verify_attestation::run(ui, &args.0),
+        Command::Key(args) => key::run(ui, args.0),
+        Command::Remote(args) => remote::run(ui, args.0),
+        Command::Keyserver(args) => keyserver::run(ui, args.0),
+        Command::Registry(args) => registry::run(ui, args.0),
+        Command::Pull(args) => pull::run(ui, args.0),
+        Command::Push(args) => push::run(ui, args.0),
+        Command::Sif(args) => sif::run(ui, args.0),
+        Command::Ecl(args) => ecl::run(ui, args.0),
+        Command::Completion(args) => completion::run(&args.0),
+        Command::Man(args) => man::run(&args.0),
     }
 }
 

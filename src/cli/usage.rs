@@ -1,6 +1,7 @@
 //! Command lines: parsing, and wrong ones in the form of the originals.
 
 use super::Cli;
+use super::later::names_only;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -34,10 +35,16 @@ pub fn command() -> Command {
 
 /// Reads the command line.
 pub(super) fn parse(args: &[OsString]) -> Result<Cli, super::Error> {
-    let parsed = command()
-        .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.map_err(|error| explain(&error, args))
+    let parse = |mut command: Command| {
+        let matches = command.try_get_matches_from_mut(args);
+        // It lives as long as the program; to take it apart costs more than to leave it.
+        std::mem::forget(command);
+        Cli::from_arg_matches(&matches?)
+    };
+    // Help and faults are told with everything that there is.
+    parse(names_only(command))
+        .or_else(|_| parse(command()))
+        .map_err(|error| explain(&error, args))
 }
 
 /// Checks the number of arguments, in the words of the originals.
@@ -106,13 +113,13 @@ impl Error {
             return 0;
         }
         if let Some(text) = &self.text {
-            let text = crate::ui::printable(text);
+            let text = crate::ui::message(text);
             if self.path.is_empty() {
                 crate::ui::note(format_args!("Error: {text}\n"));
             } else {
                 crate::ui::note(format_args!("Error for command \"{name}\": {text}"));
                 if let Some(detail) = &self.detail {
-                    crate::ui::note(format_args!("  {}", crate::ui::printable(detail)));
+                    crate::ui::note(format_args!("  {}", crate::ui::message(detail)));
                 }
                 crate::ui::note("");
             }
@@ -267,7 +274,8 @@ fn both_names(flag: &str) -> String {
 fn context(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned().unwrap_or_default(),
+        // Of several suggestions the last is the nearest.
+        Some(ContextValue::Strings(texts)) => texts.last().cloned().unwrap_or_default(),
         _ => String::new(),
     }
 }

@@ -106,6 +106,9 @@ fn call(
     };
     let mut child = Command::new(format!("docker-credential-{name}"))
         .arg(action)
+        // Secrets of other keys are nothing for it.
+        .env_remove("SIGSIF_PASSPHRASE")
+        .env_remove("COSIGN_PASSWORD")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

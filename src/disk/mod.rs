@@ -13,6 +13,18 @@ pub mod trusted;
 
 use std::io;
 
+/// Keeps secrets out of core files, as far as the system lets this process.
+///
+/// A core file of a program that crashes holds its memory, and lies where others may read it.
+pub fn no_core_file() {
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit is always allowed.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+}
+
 /// The text of a system error as the originals print it: `no such file or directory`.
 pub fn errno_text(error: &io::Error) -> String {
     let text = error.to_string();

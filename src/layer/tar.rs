@@ -9,8 +9,12 @@ use super::{Error, Fault};
 use std::io::{self, Read};
 
 const BLOCK: usize = 512;
-/// Largest extended header or long name, in bytes.
+/// Most bytes of extended headers and long names in front of one entry.
 const MAX_EXTENDED: u64 = 1 << 20;
+/// Most bytes of a global header: what it says is copied for every entry.
+const MAX_GLOBAL: u64 = 16 << 10;
+/// Most extended attributes of one entry.
+const MAX_XATTRS: usize = 1024;
 /// Most pieces of a sparse file.
 const MAX_PIECES: usize = 1 << 16;
 
@@ -118,12 +122,22 @@ impl<R: Read> Reader<R> {
     pub fn entry(&mut self) -> Result<Option<Entry>, Error> {
         self.skip_rest()?;
         let mut extended = self.globals.clone();
+        let mut room = MAX_EXTENDED;
         loop {
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
             let size = number(field(&header, 124, 12)).ok_or_else(|| self.malformed("size"))?;
             let kind = header.get(156).copied().unwrap_or_default();
+            if matches!(kind, b'x' | b'g' | b'L' | b'K') {
+                // An empty header costs something as well.
+                let cost = size.max(length(BLOCK));
+                let most = if kind == b'g' { MAX_GLOBAL } else { room };
+                room = match room.checked_sub(cost) {
+                    Some(left) if size <= most => left,
+                    _ => return Err(self.malformed("extended header is too large")),
+                };
+            }
             match kind {
                 b'x' => self.extended(size, &mut extended)?,
                 b'g' => {
@@ -391,11 +405,8 @@ impl<R: Read> Reader<R> {
         Ok(text(&bytes).to_vec())
     }
 
-    /// Reads the whole data of an extended header.
+    /// Reads the whole data of an extended header, whose size was looked at.
     fn small(&mut self, size: u64) -> Result<Vec<u8>, Error> {
-        if size > MAX_EXTENDED {
-            return Err(self.malformed("extended header is too large"));
-        }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
         self.fill(&mut bytes)?;
         self.stored = 0;
@@ -479,6 +490,9 @@ impl Extended {
             _ => {
                 if let Some(name) = name.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.retain(|(known, _)| known != name);
+                    if self.xattrs.len() >= MAX_XATTRS {
+                        return None;
+                    }
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }

@@ -85,6 +85,9 @@ pub enum Content {
 pub struct Directory {
     names: BTreeMap<Vec<u8>, Name>,
     opaque: bool,
+    /// The layer for which it was cleared of what layers before put there: that takes long, and
+    /// a layer can ask for it again and again.
+    purged: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +239,8 @@ impl Tree {
                     }) = self.inodes.get_mut(id.0)
                     {
                         *old = attributes(entry);
+                        let len = text_of(old);
+                        self.count_text(len)?;
                         self.name(folder, name, id, layer)?;
                         return Ok(());
                     }
@@ -395,9 +400,17 @@ impl Tree {
 
     /// Removes from a directory what layers before `layer` put there; whether anything stays.
     fn purge(&mut self, id: Id, layer: usize) -> bool {
-        let Some(Content::Directory(folder)) = self.content(id) else {
+        let Some(Inode {
+            content: Content::Directory(folder),
+            ..
+        }) = self.inodes.get_mut(id.0)
+        else {
             return false;
         };
+        // What came since then is of this layer.
+        if folder.purged.replace(layer) == Some(layer) {
+            return !folder.names.is_empty();
+        }
         let names: Vec<_> = folder
             .names
             .iter()
@@ -465,9 +478,7 @@ impl Tree {
         if self.inodes.len() >= self.limits.entries {
             return Err(Error::TooManyEntries(self.limits.entries));
         }
-        let xattrs = attributes.xattrs.iter();
-        let text = xattrs.map(|(name, value)| name.len().saturating_add(value.len()));
-        self.count_text(text.fold(0, usize::saturating_add))?;
+        self.count_text(text_of(&attributes))?;
         let id = Id(self.inodes.len());
         self.inodes.push(Inode {
             content,
@@ -483,6 +494,13 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Bytes of names and values.
+fn text_of(attributes: &Attributes) -> usize {
+    let xattrs = attributes.xattrs.iter();
+    let text = xattrs.map(|(name, value)| name.len().saturating_add(value.len()));
+    text.fold(0, usize::saturating_add)
 }
 
 fn attributes(entry: Entry) -> Attributes {

@@ -560,7 +560,10 @@ pub fn is_private(url: &Url) -> bool {
         ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
     };
     match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
         Some(url::Host::Ipv4(ip)) => v4(ip),
         Some(url::Host::Ipv6(ip)) => match IpAddr::V6(ip).to_canonical() {
             IpAddr::V4(ip) => v4(ip),

@@ -4,7 +4,7 @@ use super::one_line;
 use crate::coverage::{Coverage, Piece, State, What};
 use crate::sif::layout::Gap;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io;
 use std::ops::Range;
@@ -182,10 +182,15 @@ impl Standing {
 /// Draws a file as a bar of at most `width` columns, with its parts and a legend below.
 pub fn bar(coverage: &Coverage, claimants: &[Claimant], width: usize, color: bool) -> String {
     let units = units(coverage);
+    let verified = claimants
+        .iter()
+        .filter(|c| c.standing == Standing::Verified)
+        .map(|c| c.object);
+    let verified: BTreeSet<u32> = verified.collect();
     let mut marks = Marks::default();
     let drawn: Vec<_> = units
         .iter()
-        .map(|unit| (unit.range.clone(), marks.of(unit, claimants)))
+        .map(|unit| (unit.range.clone(), marks.of(unit, &verified)))
         .collect();
     let cells = cells(&drawn, width.saturating_sub(2).max(8));
     let mut out = String::from("[");
@@ -316,10 +321,11 @@ impl Mark {
 #[derive(Default)]
 struct Marks {
     sets: Vec<BTreeSet<u32>>,
+    places: HashMap<BTreeSet<u32>, usize>,
 }
 
 impl Marks {
-    fn of(&mut self, unit: &Unit, claimants: &[Claimant]) -> Mark {
+    fn of(&mut self, unit: &Unit, verified: &BTreeSet<u32>) -> Mark {
         if unit.problem.is_some() {
             return Mark::Nobody;
         }
@@ -329,18 +335,15 @@ impl Marks {
                 false => Mark::Fixed,
             };
         }
-        let known = self.sets.iter().position(|set| *set == unit.by);
-        let index = known.unwrap_or_else(|| {
+        let index = self.places.get(&unit.by).copied().unwrap_or_else(|| {
+            let index = self.sets.len();
             self.sets.push(unit.by.clone());
-            self.sets.len().saturating_sub(1)
+            self.places.insert(unit.by.clone(), index);
+            index
         });
-        let verified = |id: &u32| {
-            let holds = |c: &Claimant| c.object == *id && c.standing == Standing::Verified;
-            claimants.iter().any(holds)
-        };
         Mark::Signed {
             letter: letter(index),
-            verified: unit.by.iter().any(verified),
+            verified: unit.by.iter().any(|id| verified.contains(id)),
         }
     }
 
@@ -360,10 +363,16 @@ impl Marks {
                 let _ = writeln!(out, "{}  {text}", painted(mark, color));
             }
         };
+        let mut signed = HashMap::new();
+        for (_, mark) in drawn {
+            if let Mark::Signed { letter, .. } = mark {
+                signed.entry(*letter).or_insert(*mark);
+            }
+        }
         for (index, set) in self.sets.iter().enumerate() {
-            let this = |mark| matches!(mark, Mark::Signed { letter: l, .. } if l == letter(index));
+            let this = signed.get(&letter(index)).copied();
             let ids: Vec<_> = set.iter().map(ToString::to_string).collect();
-            line(find(&this), &format!("signed by {}", ids.join(" and ")));
+            line(this, &format!("signed by {}", ids.join(" and ")));
         }
         line(find(&|mark| mark == Mark::Signature), "signatures");
         line(find(&|mark| mark == Mark::Fixed), "fixed by the format");

@@ -96,7 +96,7 @@ impl Ui {
     }
 
     fn print(&self, label: &str, color: u8, text: &dyn Display) {
-        let text = printable(&text.to_string());
+        let text = message(&text.to_string());
         let text = text.trim_end_matches('\n');
         let label = if self.level == Level::Debug {
             let user = rustix::process::geteuid().as_raw();
@@ -137,6 +137,25 @@ pub fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| matches!(c, '\n' | '\t') || !is_steering(*c))
         .collect()
+}
+
+/// As [`printable`], for messages with a name in them that may be anybody's, such as that of a
+/// file: no line but the first begins like one of this program's own.
+pub fn message(text: &str) -> String {
+    const OURS: &[&str] = &[
+        "INFO", "WARNING", "ERROR", "FATAL", "VERBOSE", "DEBUG", "Error", "[",
+    ];
+    let mut out = String::new();
+    for (number, line) in printable(text).split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+            if OURS.iter().any(|start| line.starts_with(start)) {
+                out.push(' ');
+            }
+        }
+        out.push_str(line);
+    }
+    out
 }
 
 /// As [`printable`], for text that has to stay on its line.
@@ -230,6 +249,9 @@ mod tests {
         let evil = "a\x1b[2Jb\u{202e}c\u{9b}d\x07\ne\r";
         assert_eq!(printable(evil), "a[2Jbcd\ne");
         assert_eq!(one_line(evil), "a[2Jbcde");
+        let forged = "open x\nINFO:    Verified\nFATAL: no\n[LOCAL] Alice\nmore\n  INFO";
+        let seen = "open x\n INFO:    Verified\n FATAL: no\n [LOCAL] Alice\nmore\n  INFO";
+        assert_eq!(message(forged), seen);
         assert_eq!(escaped(b"a\x1b[2J\n\xff\tz"), "a\\x1b[2J\\n\\xff\\tz");
         assert_eq!(escaped("é\u{202e}".as_bytes()), "é\\u{202e}");
     }

@@ -7,24 +7,22 @@
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
-use sha2::Digest as _;
-use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod tools;
 
-const SIGSIF: &str = env!("CARGO_BIN_EXE_sigsif");
+use sha2::Digest as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tools::{Layout, MIB, SIGSIF, fixture, next, run, sign, text, time, verify};
+
 const ROUNDS: usize = 7;
-const MIB: u64 = 1 << 20;
 
 fn main() {
     // `cargo test --benches` runs this without the flag: nothing to measure.
-    if !std::env::args().any(|arg| arg == "--bench") {
+    if !tools::is_wanted() {
         return;
     }
-    let root = std::env::var_os("SIGSIF_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let folder = tempfile::tempdir_in(root).expect("folder for images");
+    let folder = tools::folder();
     let key = fixture("keys/ed25519.key.pem");
     let public = fixture("keys/ed25519.pub.pem");
 
@@ -43,7 +41,7 @@ fn main() {
     println!("median of {ROUNDS} alternating runs, warm page cache\n");
     println!("| what | time | beside | time | ratio | target |");
     println!("|---|---|---|---|---|---|");
-    let verify_one = || run(verify(&public, &one));
+    let verify_one = || run(&mut verify(&public, &one));
     row(
         "verify 1 GiB",
         verify_one,
@@ -63,14 +61,14 @@ fn main() {
     drop(bytes);
     row(
         "verify 8 signatures",
-        || run(verify(&public, &eight)),
+        || run(&mut verify(&public, &eight)),
         "1 signature",
         verify_one,
         "<= 1.1",
     );
     row(
         "verify 4 x 256 MiB",
-        || run(verify(&public, &four)),
+        || run(&mut verify(&public, &four)),
         "on one core",
         || {
             let mut command = Command::new("taskset");
@@ -99,11 +97,10 @@ fn main() {
         },
         "<= 0.5",
     );
-    if let Ok(apptainer) = std::env::var("SIGSIF_APPTAINER") {
+    if tools::apptainer(&[]).is_some() {
         let peer = |args: &[&str], image: &Path| {
-            let mut words = apptainer.split_whitespace();
-            let mut command = Command::new(words.next().expect("command"));
-            run(command.args(words).args(args).arg(image));
+            let mut command = tools::apptainer(args).expect("a command");
+            run(command.arg(image));
         };
         let public_text = public.to_string_lossy().into_owned();
         row(
@@ -123,7 +120,8 @@ fn main() {
             "<= 0.2",
         );
     } else {
-        let list = median(|| run(Command::new(SIGSIF).args(["sif", "list"]).arg(&small)));
+        let list = || run(Command::new(SIGSIF).args(["sif", "list"]).arg(&small));
+        let list = tools::median((0..ROUNDS * 3).map(|_| time(&list)).collect());
         println!(
             "| sif list | {} | SIGSIF_APPTAINER is not set | | | |",
             text(list)
@@ -131,44 +129,16 @@ fn main() {
     }
     println!(
         "\npeak resident memory, verify 1 GiB: {}",
-        peak(verify(&public, &one))
+        peak(&verify(&public, &one))
     );
     println!(
         "peak resident memory, verify 4 x 256 MiB: {}",
-        peak(verify(&public, &four))
+        peak(&verify(&public, &four))
     );
     println!(
         "peak resident memory, verify --cosign 4 x 256 MiB: {}",
         peak(&cosign())
     );
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/peers")
-        .join(name)
-}
-
-fn verify(public: &Path, image: &Path) -> &'static mut Command {
-    let command = Box::leak(Box::new(Command::new(SIGSIF)));
-    command.args(["verify", "--key"]).arg(public).arg(image)
-}
-
-fn sign(image: &Path, key: &Path) {
-    run(Command::new(SIGSIF)
-        .args(["sign", "--key"])
-        .arg(key)
-        .arg(image));
-}
-
-fn run(command: &mut Command) {
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("start");
-    assert!(status.success(), "{command:?}: {status}");
 }
 
 fn row(what: &str, ours: impl Fn(), peer: &str, theirs: impl Fn(), target: &str) {
@@ -188,22 +158,6 @@ fn row(what: &str, ours: impl Fn(), peer: &str, theirs: impl Fn(), target: &str)
         text(a),
         text(b)
     );
-}
-
-fn median(work: impl Fn()) -> Duration {
-    let mut times: Vec<_> = (0..ROUNDS * 3).map(|_| time(&work)).collect();
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn time(work: &impl Fn()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn text(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// Peak of a run, from GNU time.
@@ -278,50 +232,15 @@ fn make_oci_sif(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
     (image, layers)
 }
 
-/// xorshift64: data that no file system compresses away.
-fn next(state: &mut u64) -> [u8; 8] {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    state.to_le_bytes()
-}
-
 /// Writes an image of partitions with pseudo-random data, in one group.
 fn make_image(path: &Path, sizes: &[u64]) {
-    let mut file = File::create(path).expect("create");
-    let mut header = [0_u8; 128];
-    header[32..45].copy_from_slice(b"SIF_MAGIC\x0001\x00");
-    header[45..48].copy_from_slice(b"02\0");
-    header[48..64].copy_from_slice(b"sigsif-benchmark");
-    let mut table = Vec::new();
-    let mut offset = 32768_u64;
-    for (index, size) in sizes.iter().enumerate() {
-        file.seek(SeekFrom::Start(offset)).expect("seek");
-        let mut state = offset;
-        for _ in 0..size / MIB {
-            let block: Vec<u8> = (0..MIB / 8).flat_map(|_| next(&mut state)).collect();
-            file.write_all(&block).expect("write");
-        }
-        let mut slot = vec![0_u8; 585];
-        let id = u32::try_from(index + 1).expect("id");
-        slot[0..4].copy_from_slice(&0x4007_i32.to_le_bytes());
-        slot[4] = 1;
-        slot[5..9].copy_from_slice(&id.to_le_bytes());
-        slot[9..13].copy_from_slice(&0xf000_0001_u32.to_le_bytes());
-        slot[17..25].copy_from_slice(&offset.to_le_bytes());
-        slot[25..33].copy_from_slice(&size.to_le_bytes());
-        table.extend_from_slice(&slot);
-        offset += size;
-    }
-    table.resize(48 * 585, 0);
-    let free = 48 - sizes.len() as u64;
-    let numbers = [0, 0, free, 48, 4096, 48 * 585, 32176, offset - 32176];
-    for (index, number) in numbers.into_iter().enumerate() {
-        header[64 + index * 8..72 + index * 8].copy_from_slice(&number.to_le_bytes());
-    }
-    for (position, bytes) in [(0, &header[..]), (4096, &table[..])] {
-        file.seek(SeekFrom::Start(position)).expect("seek");
-        file.write_all(bytes).expect("write");
-    }
-    file.sync_all().expect("sync");
+    let objects: Vec<_> = sizes.iter().map(|size| (*size, 1)).collect();
+    tools::make_image(
+        path,
+        &Layout {
+            objects: &objects,
+            capacity: 48,
+            is_sparse: false,
+        },
+    );
 }

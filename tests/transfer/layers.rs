@@ -492,6 +492,78 @@ fn a_small_file_does_not_become_a_huge_one() {
     );
 }
 
+/// Records of a pax header with many attributes of different names.
+fn attributes(from: usize, count: usize) -> Vec<u8> {
+    let mut records = Vec::new();
+    for n in from..from + count {
+        let body = format!(" SCHILY.xattr.user.{n:06}=\n");
+        // All lengths have two digits.
+        records.extend(format!("{}{body}", body.len() + 2).into_bytes());
+    }
+    records
+}
+
+#[test]
+fn headers_that_multiply_end_the_work_and_not_the_memory() {
+    let extended = |kind, records: &[u8]| (Archive::header(kind, records.len()), records.to_vec());
+    let refused = |headers: Vec<(Header, Vec<u8>)>| {
+        let mut archive = Archive::new();
+        for (header, records) in headers {
+            archive = archive.entry("pax", header, &records);
+        }
+        let bytes = archive.file("a", b"").bytes();
+        let mut tree = Tree::new(Whiteouts::Apply, Limits::default());
+        tree.add_layer(bytes.as_slice()).unwrap_err().to_string()
+    };
+    // One entry has one mebibyte of headers, however many they are, and few attributes.
+    let same = attributes(1, 1).repeat(16 << 10);
+    let many = vec![extended(EntryType::XHeader, &same); 3];
+    assert!(refused(many).contains("extended header is too large"));
+    let empty = vec![extended(EntryType::XHeader, b""); 3000];
+    assert!(refused(empty).contains("extended header is too large"));
+    let attributes_in_all = vec![
+        extended(EntryType::XHeader, &attributes(0, 1000)),
+        extended(EntryType::XHeader, &attributes(1000, 25)),
+    ];
+    assert!(refused(attributes_in_all).contains("value of an extended header"));
+    // What is said for all entries is said in few words.
+    let global = extended(EntryType::XGlobalHeader, &attributes(0, 600));
+    assert!(refused(vec![global]).contains("extended header is too large"));
+    // Attributes that a directory gets later count as well.
+    let limits = Limits {
+        text: 100_000,
+        ..Limits::default()
+    };
+    let again = (0..20).fold(Archive::new().folder("d"), |archive, _| {
+        let (header, records) = extended(EntryType::XHeader, &attributes(0, 900));
+        archive.entry("pax", header, &records).folder("d")
+    });
+    let mut tree = Tree::new(Whiteouts::Apply, limits);
+    let error = tree.add_layer(again.bytes().as_slice()).unwrap_err();
+    assert!(matches!(error, Error::TooMuchText(_)), "{error}");
+}
+
+#[test]
+fn hiding_the_same_again_and_again_takes_no_time() {
+    let below = (0..3000).fold(Archive::new(), |archive, n| {
+        archive.file(&format!("d/e/{n}"), b"")
+    });
+    let mut above = (0..6000).fold(Archive::new(), |archive, n| {
+        archive.file(&format!("d/e/new{n}"), b"")
+    });
+    for _ in 0..6000 {
+        above = above.file("d/.wh..wh..opq", b"").file(".wh.d", b"");
+    }
+    let mut tree = Tree::new(Whiteouts::Apply, Limits::default());
+    tree.add_layer(below.bytes().as_slice()).unwrap();
+    let begin = std::time::Instant::now();
+    tree.add_layer(above.bytes().as_slice()).unwrap();
+    // 12,000 walks over 6000 names take ten seconds and more, one takes milliseconds.
+    assert!(begin.elapsed().as_secs() < 3, "{:?}", begin.elapsed());
+    // Root, d, e, and what the upper layer put there.
+    assert_eq!(tree.reachable().len(), 3 + 6000);
+}
+
 #[test]
 fn an_archive_that_is_cut_or_changed_is_refused_or_the_same() {
     let long = "n".repeat(150);

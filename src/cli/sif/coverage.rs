@@ -6,13 +6,14 @@ use super::Failure;
 use crate::coverage::{Coverage, Evidence};
 use crate::disk::sif_file::Access;
 use crate::policy::Demands;
-use crate::report::{Report, SignatureReport, Signer};
+use crate::report::{SignatureReport, Signer};
 use crate::scope::Selection;
 use crate::sif::{Descriptor, Image};
 use crate::signer::{dsse, pgp};
 use crate::ui::coverage::{Claimant, Standing, bar, width};
 use crate::ui::{Ui, one_line};
 use crate::verify::{self, KeyMaterial, Request};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -79,10 +80,14 @@ fn draw(ui: &Ui, image: &Image<'_>, material: &KeyMaterial) -> String {
     // A malformed image has claims as well, but proves nothing.
     let report = verify::native(image, material, &request).unwrap_or_default();
     let mut evidence = Evidence::proved(&report);
+    let mut reports = HashMap::<u32, Vec<&SignatureReport>>::new();
+    for signature in &report.signatures {
+        reports.entry(signature.object).or_default().push(signature);
+    }
     let mut claimants = Vec::new();
     for object in image.signatures() {
-        let is_valid = |s: &&SignatureReport| s.object == object.raw_id() && s.failure.is_none();
-        if let Some(signature) = report.signatures.iter().find(is_valid) {
+        let reports = reports.get(&object.raw_id()).map_or(&[][..], Vec::as_slice);
+        if let Some(signature) = reports.iter().find(|s| s.failure.is_none()) {
             claimants.push(Claimant {
                 object: object.raw_id(),
                 standing: Standing::Verified,
@@ -90,9 +95,13 @@ fn draw(ui: &Ui, image: &Image<'_>, material: &KeyMaterial) -> String {
             });
             continue;
         }
-        let refused = refusal(image, object, material, &report);
+        let refused = refusal(image, object, material, reports);
         let (standing, text) = match refused {
             Some(reason) => (Standing::Refused, reason),
+            None if evidence.is_full() => (
+                Standing::Refused,
+                "not looked at: the others claim too much".to_owned(),
+            ),
             None if evidence.claim(image, object) => (Standing::Claimed, claim(image, object)),
             None => (
                 Standing::Refused,
@@ -114,7 +123,7 @@ fn refusal(
     image: &Image<'_>,
     object: &Descriptor,
     material: &KeyMaterial,
-    report: &Report,
+    reports: &[&SignatureReport],
 ) -> Option<String> {
     let data = image.signature_data(object).unwrap_or_default();
     let rings = || material.keyrings.iter().flatten();
@@ -126,10 +135,8 @@ fn refusal(
     if !in_keyring && !keys.any(|trusted| ids.contains(&trusted.key.ssh_fingerprint())) {
         return None;
     }
-    let failure = report
-        .signatures
+    let failure = reports
         .iter()
-        .filter(|s| s.object == object.raw_id())
         .filter_map(|s| s.failure.as_ref())
         .find(|failure| failure.is_about_content());
     failure.map(ToString::to_string)

@@ -64,7 +64,7 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         (Some(_), true) => format!("{to}: {}\n", summary(objects, &[])),
         (Some(_), false) => format!("{to}: left {}\n", summary(objects, &plan.left)),
     });
-    let printing = cli::print(crate::ui::printable(&printed));
+    let printing = cli::print(crate::ui::message(&printed));
     match (printing, plan.leaves_only_notes()) {
         // The answer counts even if nobody reads the list.
         (Ok(()) | Err(Error::Quiet(_)), true) => Ok(()),
