@@ -403,6 +403,8 @@ pub struct CosignReport {
     pub signatures: Vec<CosignSignature>,
     /// What else is wrong with the file, outside the image.
     pub problems: Vec<String>,
+    /// Whether signatures may be those of an index that the image was chosen from.
+    pub by_index: bool,
 }
 
 /// What was found out about one cosign signature.
@@ -441,6 +443,7 @@ impl CosignReport {
             blobs: 0,
             signatures: Vec::new(),
             problems: Vec::new(),
+            by_index: false,
         }
     }
 

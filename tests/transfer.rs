@@ -8,6 +8,8 @@ mod layers;
 mod peer;
 #[path = "transfer/protocol.rs"]
 mod protocol;
+#[path = "transfer/pull_faults.rs"]
+mod pull_faults;
 #[path = "transfer/pull_real.rs"]
 mod pull_real;
 #[path = "transfer/server.rs"]

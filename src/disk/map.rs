@@ -1,4 +1,5 @@
-//! The memory map of a file, and what happens when the file shrinks under it.
+//! The memory map of a file, and what happens when the file shrinks under it; and the removal of
+//! a file when a signal ends the program, [`Doomed`].
 //!
 //! This is the only unsafe code of the crate. A process that maps a file gets
 //! SIGBUS when it touches a page behind the end of the file, which any other
@@ -7,15 +8,18 @@
 //! [`Map::lost`] before an answer leaves the program.
 #![expect(
     unsafe_code,
-    reason = "mapping a file, advising on pages and handling SIGBUS have no safe interface"
+    reason = "mapping a file, advising on pages and handling signals have no safe interface"
 )]
 
 use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
+use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Maps that can exist at one time.
@@ -200,5 +204,58 @@ extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
         }
         // Not ours: the default action follows when the access is repeated.
         libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+}
+
+/// A file that goes when a signal ends the program, as long as this value lives; one at a time.
+pub struct Doomed(());
+
+/// Path of that file: null, or a C string that is never freed.
+static DOOMED: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+impl Doomed {
+    /// Watches a file; nothing if another one is watched or the path cannot be a C string.
+    pub fn new(path: &Path) -> Option<Self> {
+        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+        let null = std::ptr::null_mut();
+        // A signal may come at any time after this, so the text stays for good.
+        let text = path.into_raw();
+        let won = DOOMED.compare_exchange(null, text, Ordering::AcqRel, Ordering::Relaxed);
+        if won.is_err() {
+            // SAFETY: it came from `into_raw` above and nobody else has seen it.
+            drop(unsafe { CString::from_raw(text) });
+            return None;
+        }
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            let handler: extern "C" fn(libc::c_int) = on_ending;
+            // SAFETY: the handler has the signature that `signal` asks for and calls only what
+            // is safe in a handler. What was ignored (nohup) stays so.
+            unsafe {
+                if libc::signal(signal, handler as libc::sighandler_t) == libc::SIG_IGN {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+            }
+        }
+        Some(Self(()))
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        DOOMED.store(std::ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// Removes the file and ends the program as the signal would have done.
+extern "C" fn on_ending(signal: libc::c_int) {
+    // SAFETY: the pointer is null or a C string that is never freed; `unlink`, `signal` and
+    // `raise` are safe in a handler.
+    unsafe {
+        let path = DOOMED.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !path.is_null() {
+            libc::unlink(path);
+        }
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
     }
 }

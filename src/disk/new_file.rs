@@ -1,9 +1,11 @@
 //! A large file that gets its name when it is whole.
 //!
 //! Where the file system allows it the file has no name at all before, so that nothing is left of
-//! it however the program ends. Elsewhere it has a name that the next one of its kind sweeps away.
+//! it however the program ends. Elsewhere (NFS) it has a name: a signal that ends the program
+//! removes it, and after a kill the next one of its kind sweeps it away.
 
 use super::errno_text;
+use super::map::Doomed;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io;
@@ -48,6 +50,8 @@ pub struct NewFile {
     file: File,
     /// Its other name, where there has to be one.
     named: Option<TempPath>,
+    /// Removes that name at a signal.
+    doomed: Option<Doomed>,
 }
 
 impl NewFile {
@@ -78,6 +82,7 @@ impl NewFile {
                 (file, Some(named))
             }
         };
+        let doomed = named.as_deref().and_then(Doomed::new);
         // Whoever sweeps leaves it alone as long as we live.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         Ok(Self {
@@ -85,14 +90,17 @@ impl NewFile {
             overwrite,
             file,
             named,
+            doomed,
         })
     }
 
-    /// A path that leads to the file while it has no name.
+    /// A path that leads to the file while it does not have its name: to this very file, whatever
+    /// others do in the folder.
     pub fn path_now(&self) -> PathBuf {
+        let own = name_in_proc(&self.file);
         match &self.named {
-            Some(named) => named.to_path_buf(),
-            None => name_in_proc(&self.file),
+            Some(named) if !own.exists() => named.to_path_buf(),
+            _ => own,
         }
     }
 
@@ -124,18 +132,27 @@ impl NewFile {
         }
     }
 
-    /// Gives the file its name, in one step and for good; it has `len` bytes.
+    /// Ends the file behind its last byte: reserved room and leftovers go.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn set_len(&self, len: u64) -> Result<(), Error> {
+        self.file
+            .set_len(len)
+            .map_err(|error| self.failed("write", error))
+    }
+
+    /// Gives the file its name, in one step and for good.
     ///
     /// # Errors
     /// [`Error::Exists`] if somebody else was faster, or the system's refusal; then what had the
     /// name still has it.
-    pub fn publish(self, len: u64) -> Result<(), Error> {
+    pub fn publish(self) -> Result<(), Error> {
         let fail = |source| Error::System {
             what: "write",
             path: self.path.clone(),
             source,
         };
-        self.file.set_len(len).map_err(fail)?;
         self.file.sync_all().map_err(fail)?;
         check(&self.path, self.overwrite)?;
         let taken = |source: io::Error| match source.kind() {
@@ -166,6 +183,8 @@ impl NewFile {
                 .persist_noclobber(&self.path)
                 .map_err(|error| taken(error.error))?,
         }
+        // The name is the right one now.
+        drop(self.doomed);
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(fail)
@@ -293,7 +312,8 @@ mod tests {
         let begun = NewFile::begin(&path, false).unwrap();
         begun.file().write_all(b"whole and more").unwrap();
         assert!(!path.exists());
-        begun.publish(5).unwrap();
+        begun.set_len(5).unwrap();
+        begun.publish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(folder.path()), ["image"]);
         assert!(matches!(
@@ -306,7 +326,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         let begun = NewFile::begin(&path, true).unwrap();
         begun.file().write_all(b"other").unwrap();
-        begun.publish(5).unwrap();
+        begun.publish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"other");
         assert_eq!(names(folder.path()), ["image"]);
     }
@@ -319,8 +339,8 @@ mod tests {
         let two = NewFile::begin(&path, false).unwrap();
         one.file().write_all(b"1").unwrap();
         two.file().write_all(b"2").unwrap();
-        two.publish(1).unwrap();
-        assert!(matches!(one.publish(1), Err(Error::Exists(_))));
+        two.publish().unwrap();
+        assert!(matches!(one.publish(), Err(Error::Exists(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"2");
         assert_eq!(names(folder.path()), ["image"]);
     }

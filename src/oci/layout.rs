@@ -170,21 +170,27 @@ pub fn import(index: &[u8], files: &[Digest], fetch: &mut Fetch<'_>) -> Result<I
         follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
         entries.push((raw, entry, place));
     }
-    // What is about something that was found, and about that.
+    // What is about something that was found, and about that; each file is read once.
+    let unseen = files.iter().filter(|digest| !seen.contains(digest));
+    let mut referrers: Vec<_> = unseen
+        .filter_map(|digest| referrer(digest, fetch))
+        .collect();
     loop {
         let before = seen.len();
-        for digest in files {
-            if seen.contains(digest) {
+        let mut later = Vec::new();
+        for (entry, subject) in referrers {
+            if seen.contains(&entry.digest) {
                 continue;
             }
-            if let Some((entry, subject)) = referrer(digest, fetch)
-                && seen.contains(&subject)
-            {
-                let place = place_of(&entry, fetch)?;
-                follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
-                entries.push((described(&entry)?, entry, place));
+            if !seen.contains(&subject) {
+                later.push((entry, subject));
+                continue;
             }
+            let place = place_of(&entry, fetch)?;
+            follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
+            entries.push((described(&entry)?, entry, place));
         }
+        referrers = later;
         if seen.len() == before {
             break;
         }

@@ -15,8 +15,6 @@ use std::collections::BTreeMap;
 pub const SQUASHFS_LAYER: &str = "application/vnd.sylabs.image.layer.v1.squashfs";
 /// Media type of a writable overlay.
 pub const EXT3_LAYER: &str = "application/vnd.sylabs.image.layer.v1.ext3";
-/// Beginning of the names of indices that a pulled image came from.
-pub const INDEX_PREFIX: &str = "_cosign-index:";
 
 /// What a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

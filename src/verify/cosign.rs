@@ -168,6 +168,7 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         };
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = oci.blobs().count();
+        report.by_index = first.kind() == Kind::Image && !others.is_empty();
         report.problems = problems;
         for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign(&subject.digest, "sig") {
@@ -222,7 +223,8 @@ fn bundles(
     entries.filter_map(bundle).collect()
 }
 
-/// The image, and for an index the image of it that a signature may name.
+/// The image, and for an index the image of it that a signature may name; for an image that was
+/// chosen from an index, that index, whose signatures vouch for its images.
 fn subjects(
     oci: &OciSif<'_, '_>,
     choice: &Choice,
@@ -242,7 +244,12 @@ fn subjects(
         if wanted.is_some() && choice.digest.is_none() {
             require_platform(oci, &entry, wanted)?;
         }
-        return Ok(vec![entry]);
+        let indices = match choice.digest {
+            // Who names a digest wants signatures of that.
+            Some(_) => Vec::new(),
+            None => oci.source_indices(&entry.digest)?,
+        };
+        return Ok([entry].into_iter().chain(indices).collect());
     }
     let index = oci.child_index(&entry)?;
     let wanted = choice.platform.as_ref().unwrap_or(&choice.host);

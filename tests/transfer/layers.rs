@@ -96,7 +96,7 @@ fn squashfs(layers: &[Vec<u8>], whiteouts: Whiteouts) -> Result<Vec<u8>, Error> 
 }
 
 /// What is under a folder, as text that says everything but where it is on the disk.
-fn listing(root: &Path) -> BTreeMap<String, String> {
+pub fn listing(root: &Path) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut names: BTreeMap<u64, String> = BTreeMap::new();
     let mut left = vec![root.to_owned()];

@@ -1,17 +1,462 @@
-//! `pull` from a real registry.
+//! `pull` from a real registry, of images that other programs made, signed and read.
 
+use crate::layers::{Archive, gzip, listing};
 use crate::peer::Peer;
-use crate::support::run;
+use crate::pull_faults::names;
+use crate::server::{INDEX, MANIFEST, digest};
+use crate::support::{Home, peers, project, read_peers, run, skip_without, tool};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tar::EntryType;
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// An OCI layout that skopeo copies from.
+struct Layout(PathBuf);
+
+impl Layout {
+    fn new(home: &Home) -> Self {
+        let this = Self(home.join("layout"));
+        fs::create_dir_all(this.0.join("blobs/sha256")).unwrap();
+        fs::write(
+            this.0.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
+        .unwrap();
+        this
+    }
+
+    fn blob(&self, bytes: &[u8]) -> String {
+        let digest = digest(bytes);
+        fs::write(self.0.join("blobs").join(digest.replace(':', "/")), bytes).unwrap();
+        digest
+    }
+
+    /// An image; returns its entry for an index.
+    fn image(&self, arch: &str, layers: &[Vec<u8>]) -> Value {
+        let ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
+        let config = json!({"architecture": arch, "os": "linux", "created": "2024-05-06T07:08:09Z",
+            "config": {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": ids}});
+        let config = config.to_string().into_bytes();
+        let entries: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                let layer = gzip(layer);
+                json!({"mediaType": LAYER, "size": layer.len(), "digest": self.blob(&layer)})
+            })
+            .collect();
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "size": config.len(), "digest": self.blob(&config)},
+            "layers": entries});
+        let manifest = manifest.to_string();
+        json!({"mediaType": MANIFEST, "digest": self.blob(manifest.as_bytes()),
+            "size": manifest.len(), "platform": {"architecture": arch, "os": "linux"}})
+    }
+
+    /// Names what skopeo takes.
+    fn finish(&self, entry: &Value) {
+        let index = json!({"schemaVersion": 2, "manifests": [entry]});
+        fs::write(self.0.join("index.json"), index.to_string()).unwrap();
+    }
+
+    fn index(&self, images: &[Value]) -> Value {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
+        let index = index.to_string();
+        json!({"mediaType": INDEX, "digest": self.blob(index.as_bytes()), "size": index.len()})
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+fn lower() -> Vec<u8> {
+    let noise: Vec<u8> = (0..200_000_u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    Archive::new()
+        .folder("etc")
+        .file("etc/kept", b"kept")
+        .file("etc/gone", b"gone")
+        .file("etc/changed", b"before")
+        .folder("opt")
+        .file("opt/hidden", b"hidden")
+        .folder("tree")
+        .file("tree/leaf", b"leaf")
+        .file("big", &noise)
+        .link(EntryType::Symlink, "bin", "usr/bin")
+        .link(EntryType::Link, "etc/again", "etc/kept")
+        .device(EntryType::Char, "null", 1, 3)
+        .bytes()
+}
+
+fn upper() -> Vec<u8> {
+    Archive::new()
+        .file("etc/.wh.gone", b"")
+        .file("etc/changed", b"after")
+        .folder("opt")
+        .file("opt/.wh..wh..opq", b"")
+        .file("opt/new", b"new")
+        .file(".wh.tree", b"")
+        .file("added/deep/file", b"x")
+        .bytes()
+}
+
+fn sigsif_pull(peer: &Peer, args: &[&str], output: &str, name: &str) -> std::process::Command {
+    let mut pull = peer.home.sigsif(["pull", "--arch", "amd64"]);
+    pull.args(args)
+        .arg(output)
+        .arg(format!("docker://{}/{name}", peer.host()));
+    pull
+}
+
+/// Objects of a file by their order: the bytes of each.
+fn objects(home: &Home, file: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let number = (all.len() + 1).to_string();
+        let outcome = run(&mut home.sigsif(["sif", "dump", &number, file]));
+        match outcome.code {
+            Some(0) => all.push(outcome.stdout),
+            _ => return all,
+        }
+    }
+}
+
+/// The file systems of all squashfs layers, unpacked by another program.
+fn unpacked(home: &Home, file: &str) -> Vec<BTreeMap<String, String>> {
+    let layers = objects(home, file)
+        .into_iter()
+        .filter(|o| o.starts_with(b"hsqs"));
+    let unpack = |bytes: Vec<u8>| {
+        let folder = home.join("unpacked");
+        let _ = fs::remove_dir_all(&folder);
+        let image = home.write("layer.squashfs", &bytes);
+        let mut command = home.clean("unsquashfs");
+        command.args(["-q", "-n", "-d"]).arg(&folder).arg(image);
+        run(&mut command).expect(0);
+        listing(&folder)
+    };
+    layers.map(unpack).collect()
+}
+
+/// Without what says nothing: the permissions of a whiteout, and the mark of a hidden folder,
+/// which tar2sqfs leaves out of what SingularityCE makes.
+fn comparable(layers: &[BTreeMap<String, String>]) -> Vec<BTreeMap<String, String>> {
+    let entry = |(name, text): (&String, &String)| {
+        let text = match text.starts_with("20") && text.contains(" device 0 ") {
+            true => "whiteout".to_owned(),
+            false => text.replace("trusted.overlay.opaque=[121]", ""),
+        };
+        (name.clone(), text)
+    };
+    let layers = layers.iter();
+    layers
+        .map(|layer| layer.iter().map(entry).collect())
+        .collect()
+}
 
 #[test]
 fn an_image_that_is_not_there_is_told_as_that() {
     let Some(peer) = Peer::start() else { return };
-    let output = peer.home.join("x.sif");
-    let mut pull = peer.home.sigsif(["pull"]);
-    pull.arg(&output)
-        .arg(format!("docker://{}/none/here:1", peer.host()));
+    let mut pull = sigsif_pull(&peer, &[], "x.sif", "none/here:1");
     run(&mut pull)
         .expect(255)
         .says("no such image in the registry");
-    assert!(!output.exists());
+    assert!(!peer.home.join("x.sif").exists());
+}
+
+#[test]
+fn converted_layers_have_what_singularity_makes_of_them() {
+    if tool("unsquashfs").is_none() {
+        return skip_without("unsquashfs");
+    }
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    layout.finish(&layout.image("amd64", &[lower(), upper()]));
+    if !peer.fill(layout.path(), "lab/two:1") {
+        return;
+    }
+    run(&mut sigsif_pull(&peer, &[], "one.sif", "lab/two:1")).expect(0);
+    run(&mut sigsif_pull(
+        &peer,
+        &["--keep-layers"],
+        "kept.sif",
+        "lab/two:1",
+    ))
+    .expect(0);
+    let one = unpacked(&peer.home, "one.sif");
+    let kept = unpacked(&peer.home, "kept.sif");
+    assert_eq!((one.len(), kept.len()), (1, 2));
+    let names: Vec<&str> = one[0].keys().map(String::as_str).collect();
+    let expected = [
+        "added",
+        "added/deep",
+        "added/deep/file",
+        "big",
+        "bin",
+        "etc",
+        "etc/again",
+        "etc/changed",
+        "etc/kept",
+        "null",
+        "opt",
+        "opt/new",
+    ];
+    assert_eq!(names, expected);
+    for (number, name) in [(0, "etc/gone"), (1, "etc/gone"), (1, "tree")] {
+        let entry = &kept[number][name];
+        assert_eq!(entry.contains("device 0"), number == 1, "{name}: {entry}");
+    }
+    assert!(
+        kept[1]["opt"].contains("trusted.overlay.opaque=[121]"),
+        "{}",
+        kept[1]["opt"]
+    );
+    let Some(mut theirs) = peer.singularity() else {
+        return;
+    };
+    for (args, file, ours) in [
+        (vec![], "their-one.sif", &one),
+        (vec!["--keep-layers"], "their-kept.sif", &kept),
+    ] {
+        let program = theirs.get_program().to_owned();
+        let mut command = peer.home.clean(program);
+        for (name, value) in theirs.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command
+            .args(["pull", "--oci", "--no-https", "--arch", "amd64"])
+            .args(args)
+            .arg(file)
+            .arg(format!("docker://{}/lab/two:1", peer.host()));
+        run(&mut command).expect(0);
+        let theirs = unpacked(&peer.home, file);
+        assert_eq!(comparable(&theirs), comparable(ours), "{file}");
+    }
+    // And it takes what we made.
+    theirs.args(["sif", "list", "one.sif"]);
+    run(&mut theirs).expect(0);
+}
+
+#[test]
+fn with_cosign_every_byte_stays_and_what_cosign_signed_is_verified() {
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    let image = layout.image("amd64", &[lower(), upper()]);
+    layout.finish(&image);
+    if !peer.fill(layout.path(), "lab/signed:1") {
+        return;
+    }
+    let source = image["digest"].as_str().unwrap();
+    run(&mut sigsif_pull(
+        &peer,
+        &["--with-cosign"],
+        "plain.sif",
+        "lab/signed:1",
+    ))
+    .expect(0)
+    .says("The registry has no cosign signatures of this image")
+    .says("Layers stay as they are");
+    let stored: Vec<String> = objects(&peer.home, "plain.sif")
+        .iter()
+        .map(|object| digest(object))
+        .collect();
+    let blobs = names(&layout.0.join("blobs/sha256"));
+    for name in &blobs {
+        assert!(stored.contains(&format!("sha256:{name}")), "{name}");
+    }
+    // The image, and the index of the file.
+    assert_eq!(stored.len(), blobs.len() + 1);
+    let Some(mut sign) = peer.cosign() else {
+        return;
+    };
+    let keys = project().join("fixtures/peers/cosign/keys");
+    let name = format!("{}/lab/signed@{source}", peer.host());
+    sign.env("COSIGN_PASSWORD", "secret")
+        .args([
+            "sign",
+            "-y",
+            "--use-signing-config=false",
+            "--tlog-upload=false",
+        ])
+        .args(["--new-bundle-format=false", "--key"])
+        .arg(keys.join("p256.key"))
+        .arg(&name);
+    run(&mut sign).expect(0);
+    let key = keys.join("p256.pub").display().to_string();
+    let other = keys.join("p384.pub").display().to_string();
+    let mut pull = sigsif_pull(
+        &peer,
+        &["--with-cosign", "--key", &key, "--json"],
+        "signed.sif",
+        "lab/signed:1",
+    );
+    let outcome = run(&mut pull)
+        .expect(0)
+        .says("Image has 1 signatures that are valid with provided key material");
+    let summary: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(summary["signatures"]["verified"], true);
+    assert_eq!(summary["image"]["signatures"], 1);
+    run(&mut peer
+        .home
+        .sigsif(["verify", "--cosign", "--key", &key, "signed.sif"]))
+    .expect(0);
+    // Somebody else's signature is not enough, and there is no file then.
+    for demand in ["--key", "--require"] {
+        let args = ["--with-cosign", demand, &other];
+        run(&mut sigsif_pull(
+            &peer,
+            &args,
+            "refused.sif",
+            "lab/signed:1",
+        ))
+        .expect(255)
+        .says("failed to verify container: no valid signatures found");
+        assert!(!peer.home.join("refused.sif").exists());
+    }
+    // SingularityCE's own code reads and judges the file.
+    if let Some(mut theirs) = peer.command("SIGSIF_CE_COSIGN", "ce-cosign") {
+        theirs.args(["verify", &key, "signed.sif"]);
+        run(&mut theirs).expect(0);
+    }
+}
+
+#[test]
+fn a_signature_of_an_index_comes_with_the_image_that_was_chosen() {
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    let amd = layout.image("amd64", &[lower()]);
+    let arm = layout.image("arm64", &[upper()]);
+    let index = layout.index(&[amd, arm]);
+    layout.finish(&index);
+    if !peer.fill(layout.path(), "lab/many:1") {
+        return;
+    }
+    run(&mut sigsif_pull(
+        &peer,
+        &["--platform", "linux/s390x"],
+        "x.sif",
+        "lab/many:1",
+    ))
+    .expect(255)
+    .says("cannot be used together");
+    let mut pull = peer
+        .home
+        .sigsif(["pull", "--platform", "linux/s390x", "x.sif"]);
+    pull.arg(format!("docker://{}/lab/many:1", peer.host()));
+    run(&mut pull)
+        .expect(255)
+        .says("no image for linux/s390x")
+        .says("It has linux/amd64, linux/arm64");
+    let Some(mut sign) = peer.cosign() else {
+        return;
+    };
+    let keys = project().join("fixtures/peers/cosign/keys");
+    let digest = index["digest"].as_str().unwrap();
+    sign.env("COSIGN_PASSWORD", "secret")
+        .args([
+            "sign",
+            "-y",
+            "--use-signing-config=false",
+            "--tlog-upload=false",
+        ])
+        .args(["--new-bundle-format=false", "--key"])
+        .arg(keys.join("p256.key"))
+        .arg(format!("{}/lab/many@{digest}", peer.host()));
+    run(&mut sign).expect(0);
+    let key = keys.join("p256.pub").display().to_string();
+    for arch in ["amd64", "arm64"] {
+        let mut pull = peer.home.sigsif(["pull", "--with-cosign", "--arch", arch]);
+        pull.args(["--key", &key, &format!("{arch}.sif")])
+            .arg(format!("docker://{}/lab/many:1", peer.host()));
+        run(&mut pull)
+            .expect(0)
+            .says("Image has 1 signatures that are valid")
+            .says(&format!("The signatures are for the index {digest}"));
+        // One of another key does not count, nor one for another digest.
+        let other = keys.join("p384.pub");
+        let mut verify = peer.home.sigsif(["verify", "--cosign", "--key"]);
+        verify.arg(other).arg(format!("{arch}.sif"));
+        run(&mut verify).expect(255);
+    }
+}
+
+#[test]
+fn a_sif_that_oras_pushed_comes_back_and_its_signatures_decide() {
+    let Some(peer) = Peer::start() else { return };
+    let Some(mut push) = peer.oras() else { return };
+    fs::write(peer.home.join("config"), b"{}").unwrap();
+    let sif = read_peers("native/dsse-p256.sif");
+    peer.home.write("image.sif", &sif);
+    let uri = format!("oras://{}/lab/sif:1", peer.host());
+    push.args(["push", "--plain-http"])
+        .arg(format!("{}/lab/sif:1", peer.host()))
+        .args([
+            "--config",
+            "config:application/vnd.sylabs.sif.config.v1+json",
+        ])
+        .arg("image.sif:application/vnd.sylabs.sif.layer.v1.sif");
+    run(&mut push).expect(0);
+    judged(&peer.home, &uri, &sif);
+}
+
+/// Pulls a SIF that the key `p256` signed, with all kinds of demands.
+pub fn judged(home: &Home, uri: &str, sif: &[u8]) {
+    let key = |name: &str| peers(&format!("keys/{name}.pub.pem")).display().to_string();
+    let (good, bad) = (key("p256"), key("p384"));
+    let policy = |name: &str, key: &str, folder: &Path| {
+        let text = format!(
+            "version = 1\n[[signer]]\nname = \"lab\"\nkey-files = [{key:?}]\n\
+             [[rule]]\npath = \"{}/*\"\nsigners = [\"lab\"]\n",
+            folder.display()
+        );
+        home.write(name, text.as_bytes()).display().to_string()
+    };
+    let folder = fs::canonicalize(home.path()).unwrap();
+    let accepts = policy("good.toml", &good, &folder);
+    let refuses = policy("bad.toml", &bad, &folder);
+    let elsewhere = policy("none.toml", &good, Path::new("/elsewhere"));
+    let pull = |args: &[&str]| {
+        let _ = fs::remove_file(home.join("x.sif"));
+        let mut pull = home.sigsif(["pull"]);
+        pull.args(args).args(["x.sif", uri]);
+        run(&mut pull)
+    };
+    for args in [
+        vec!["--key", &good],
+        vec!["--require", &good],
+        vec!["--key", &good, "--require-any", "1"],
+        vec!["--policy", &accepts],
+    ] {
+        pull(&args)
+            .expect(0)
+            .says("Verified signature(s) from image 'x.sif'");
+        assert!(fs::read(home.join("x.sif")).unwrap() == sif, "{args:?}");
+    }
+    for args in [
+        vec!["--key", &bad],
+        vec!["--require", &bad],
+        vec!["--key", &good, "--require-any", "2"],
+        vec!["--policy", &refuses],
+        vec!["--policy", &elsewhere],
+        vec!["--key", "missing.pem"],
+    ] {
+        pull(&args).expect(255);
+        assert!(!home.join("x.sif").exists(), "{args:?}");
+    }
+    // Nothing is demanded: the answer is only told.
+    pull(&["--local"])
+        .expect(0)
+        .says("WARNING: failed to verify container: ")
+        .says("WARNING: Skipping container verification");
+    assert!(home.join("x.sif").exists());
+    pull(&["--key", &good, "--allow-unsigned"])
+        .expect(1)
+        .says("--allow-unsigned cannot be used");
 }

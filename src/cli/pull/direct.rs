@@ -26,16 +26,10 @@ pub(super) fn oras(
     ui: &Ui,
     connection: &Connection,
     reference: &str,
-    common: &Common<'_>,
+    common: Common<'_>,
 ) -> Result<Outcome, Error> {
     let prefix = "While pulling image from oci registry: ";
-    let fail = |error: registry::Error| {
-        Cause {
-            detail: hint(&error),
-            text: one_line(&error.to_string()),
-        }
-        .fatal(prefix)
-    };
+    let fail = |error: registry::Error| failed(error).fatal(prefix);
     let plain = |text: String| Cause::plain(text).fatal(prefix);
     let reference = parse_reference(reference).map_err(plain)?;
     let session = connection.session(ui, &reference, Access::Pull)?;
@@ -84,7 +78,7 @@ pub(super) fn http(
     ui: &Ui,
     connection: &Connection,
     uri: &str,
-    common: &Common<'_>,
+    common: Common<'_>,
 ) -> Result<Outcome, Error> {
     let prefix = "While pulling from image from http(s): ";
     let url = Url::parse(uri)
@@ -94,7 +88,7 @@ pub(super) fn http(
     into_file(ui, common, None, failed, save).map_err(|cause| cause.fatal(prefix))
 }
 
-fn failed(error: registry::Error) -> Cause {
+pub(super) fn failed(error: registry::Error) -> Cause {
     Cause {
         detail: hint(&error),
         text: one_line(&error.to_string()),
@@ -104,12 +98,12 @@ fn failed(error: registry::Error) -> Cause {
 /// Saves what comes, looks whether it is a SIF, judges it, and gives it its name.
 pub(super) fn into_file<E>(
     ui: &Ui,
-    common: &Common<'_>,
+    common: Common<'_>,
     size: Option<u64>,
     failed: impl Fn(E) -> Cause,
     save: impl FnOnce(&mut Sink<'_>) -> Result<u64, E>,
 ) -> Result<Outcome, Cause> {
-    let output = NewFile::begin(common.output, common.force).map_err(Cause::plain)?;
+    let output = NewFile::begin(&common.place(), common.force).map_err(Cause::plain)?;
     if let Some(size) = size {
         output.reserve(size).map_err(Cause::plain)?;
     }
@@ -139,9 +133,10 @@ pub(super) fn into_file<E>(
             begin.elapsed().as_secs_f64()
         ));
     }
+    output.set_len(len).map_err(Cause::plain)?;
     super::require_sif(&output)?;
-    let verdict = common.judge(ui, &output, len)?;
-    output.publish(len).map_err(Cause::plain)?;
+    let verdict = common.judge(ui, &output, None)?;
+    output.publish().map_err(Cause::plain)?;
     Ok(Outcome {
         size: len,
         verdict,

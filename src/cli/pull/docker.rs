@@ -4,8 +4,9 @@
 //! meanwhile changes nothing. The file gets its name when it is whole.
 
 use super::super::transfer::artifacts::{self, Artifact, Role};
-use super::super::transfer::{Connection, at_once, going_on, hint};
+use super::super::transfer::{Connection, at_once, going_on};
 use super::super::{Cause, Error, threads};
+use super::direct::failed;
 use super::{Common, Outcome};
 use crate::digest::{Digest, HashAlgorithm};
 use crate::disk::errno_text;
@@ -13,11 +14,10 @@ use crate::disk::new_file::{Handle, NewFile, reader, scratch};
 use crate::layer::tree::{Tree, Whiteouts};
 use crate::layer::{self, Compression, Limits, convert, expand};
 use crate::net::http::user_agent;
-use crate::net::registry::{self, Access, Blob, Manifest, Session};
+use crate::net::registry::{Access, Blob, Manifest, Session};
 use crate::oci::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platform};
-use crate::oci::pulled::{
-    INDEX_PREFIX, LayerKind, NewLayer, RootEntry, choose, converted, root_index,
-};
+use crate::oci::ocisif::INDEX_PREFIX;
+use crate::oci::pulled::{LayerKind, NewLayer, RootEntry, choose, converted, root_index};
 use crate::oci::reference::Reference;
 use crate::sif::Extra;
 use crate::sif::fresh::Fresh;
@@ -49,6 +49,13 @@ pub(super) struct Wanted {
     pub(super) format: Option<LayerFormat>,
     /// The platform, if it was named.
     pub(super) platform: Option<Platform>,
+}
+
+impl Wanted {
+    /// Whether something is wanted that only an image of layers has.
+    pub(super) fn is_about_layers(&self) -> bool {
+        self.keep_layers || self.format.is_some()
+    }
 }
 
 /// The form of layers.
@@ -103,15 +110,6 @@ struct Found {
     index: Option<Manifest>,
 }
 
-type Failure = Cause;
-
-fn failed(error: registry::Error) -> Failure {
-    Cause {
-        detail: hint(&error),
-        text: one_line(&error.to_string()),
-    }
-}
-
 /// Pulls an image.
 ///
 /// # Errors
@@ -121,7 +119,7 @@ pub(super) fn run(
     connection: &Connection,
     reference: &Reference,
     wanted: &Wanted,
-    common: &Common<'_>,
+    common: Common<'_>,
 ) -> Result<Outcome, Error> {
     let session = connection.session(ui, reference, Access::Pull)?;
     let prefix = "While making image from oci registry: error fetching image: ";
@@ -134,23 +132,24 @@ pub(super) fn pull(
     session: &Session<'_>,
     reference: &Reference,
     wanted: &Wanted,
-    common: &Common<'_>,
+    common: Common<'_>,
 ) -> Result<Outcome, Cause> {
     let found = find(ui, session, reference, wanted)?;
     let plan = Plan::of(ui, &found.parsed, wanted)?;
     let artifacts = if wanted.with_cosign {
-        collect(ui, session, &found, &plan)?
+        collect(ui, session, &found, common.judge.allows_unsigned())?
     } else {
         Vec::new()
     };
-    let output = NewFile::begin(common.output, common.force).map_err(Cause::plain)?;
+    let place = common.place();
+    let output = NewFile::begin(&place, common.force).map_err(Cause::plain)?;
     let bars = Bars::new(ui);
     let mut image = Builder {
         ui,
         session,
         bars: &bars,
         output: &output,
-        path: common.output,
+        path: &place,
         fresh: Fresh::new(capacity(&found, &artifacts)).map_err(Cause::plain)?,
         known: HashSet::new(),
     };
@@ -160,8 +159,9 @@ pub(super) fn pull(
     };
     let summary = image.finish(&found, &plan, layers, entry, &artifacts)?;
     let len = summary.1;
-    let verdict = common.judge(ui, &output, len)?;
-    output.publish(len).map_err(Cause::plain)?;
+    output.set_len(len).map_err(Cause::plain)?;
+    let verdict = common.judge(ui, &output, wanted.platform.as_ref())?;
+    output.publish().map_err(Cause::plain)?;
     Ok(Outcome {
         size: len,
         verdict,
@@ -315,9 +315,8 @@ fn collect(
     ui: &Ui,
     session: &Session<'_>,
     found: &Found,
-    plan: &Plan,
+    may_be_unsigned: bool,
 ) -> Result<Vec<Artifact>, Cause> {
-    debug_assert!(matches!(plan, Plan::Keep));
     let mut warn = |text: String| ui.warning(one_line(&text));
     let mut all = Vec::new();
     let subjects = std::iter::once(&found.manifest).chain(&found.index);
@@ -340,7 +339,7 @@ fn collect(
             artifact.ref_name
         ));
     }
-    if all.is_empty() {
+    if all.is_empty() && !may_be_unsigned {
         ui.warning("The registry has no cosign signatures of this image");
     }
     Ok(all)

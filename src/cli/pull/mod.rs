@@ -2,11 +2,15 @@
 
 mod direct;
 pub(super) mod docker;
+mod library;
 
+use super::transfer::library::{LibraryReference, open};
 use super::transfer::{RegistryArgs, parse_reference, split_uri};
+use super::verify::{Form, Judge, JudgeArgs, Verdict};
 use super::{Cause, Error, go, usage};
 use crate::disk::new_file::{self, NewFile};
 use crate::disk::sif_file::Access;
+use crate::net::{Url, http};
 use crate::oci::manifest::Platform;
 use crate::ui::{Ui, one_line};
 use docker::LayerFormat;
@@ -20,6 +24,11 @@ use std::time::Instant;
 /// docker:// becomes an OCI-SIF; oras://, library:// and http(s):// give the SIF as it is stored
 /// there. Every byte is checked against its digest where there is one, and the file gets its name
 /// when it is whole.
+///
+/// The signatures of a SIF are verified and the answer is told; with --key, --certificate,
+/// --require, --require-any or --policy an image that is not signed as demanded is refused, and
+/// there is no file. cosign signatures come with --with-cosign, and are judged with --key,
+/// --require or --policy.
 #[derive(clap::Args)]
 #[command(
     override_usage = "sigsif [global options...] pull [pull options...] [output file] <URI>",
@@ -66,13 +75,14 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     registry: RegistryArgs,
-    // There is no cache to switch off.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool", hide = true)]
-    disable_cache: Option<bool>,
-    #[arg(short = 'U', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool", hide = true)]
+    #[command(flatten)]
+    judge: JudgeArgs,
+    /// do not warn about an image without signatures
+    #[arg(short = 'U', long, alias = "allow-unauthenticated", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     allow_unsigned: Option<bool>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool", hide = true)]
-    allow_unauthenticated: Option<bool>,
+    /// accepted for scripts: there is no cache
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    disable_cache: Option<bool>,
     /// output file and URI
     #[arg(value_name = "output file] [URI")]
     args: Vec<OsString>,
@@ -92,6 +102,8 @@ pub(super) struct Common<'a> {
     output: &'a Path,
     /// Whether it may be there already.
     force: bool,
+    /// Who decides whether it gets its name.
+    judge: Judge,
 }
 
 /// What a pull did.
@@ -101,18 +113,10 @@ pub(super) struct Outcome {
     image: Option<serde_json::Value>,
 }
 
-/// What the signatures of the image are worth.
-#[derive(Serialize)]
-pub(super) struct Verdict {
-    verified: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
 /// The summary of `--json`.
 #[derive(Serialize)]
-struct Summary<'a> {
-    source: &'a str,
+struct Summary {
+    source: String,
     file: String,
     size: u64,
     seconds: f64,
@@ -131,7 +135,17 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         return Err(Error::fatal(format!("Bad URI {}", one_line(uri))));
     }
     let flag = |given, name, variable| super::switch(given, name, variable);
-    let oci = flag(args.oci, "oci", "OCI")? && !args.no_oci.unwrap_or(false);
+    let no_oci = flag(args.no_oci, "no-oci", "NO_OCI")?;
+    let oci = flag(args.oci, "oci", "OCI")?;
+    if oci && no_oci {
+        let text = "--oci and --no-oci cannot be used together";
+        return Err(usage::bad_flags(&["pull"], text));
+    }
+    if no_oci && transport == "docker" {
+        return Err(Error::fatal(
+            "--no-oci is not supported: docker:// images become OCI-SIF files, no native ones are built",
+        ));
+    }
     let force = flag(args.force, "force", "FORCE")?;
     let with_cosign = flag(args.with_cosign, "with-cosign", "WITH_COSIGN")?;
     let keep_layers = flag(args.keep_layers, "keep-layers", "KEEP_LAYERS")?;
@@ -139,10 +153,28 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let output = output(&args, uri, oci || transport == "docker");
     new_file::check(&output, force).map_err(Error::fatal)?;
     let begin = Instant::now();
+    let form = match (transport, with_cosign) {
+        (_, true) => Form::Cosign,
+        ("docker", false) => Form::Nothing,
+        ("library" | "", false) if oci => Form::Nothing,
+        _ => Form::Native,
+    };
+    let may_be_unsigned = flag(args.allow_unsigned, "allow-unsigned", "ALLOW_UNSIGNED")?
+        || flag(None, "allow-unauthenticated", "ALLOW_UNAUTHENTICATED")?;
+    let judge = args.judge.load(ui, form, &output, may_be_unsigned)?;
     let connection = args.registry.connect()?;
     let common = Common {
         output: &output,
         force,
+        judge,
+    };
+    let wanted = docker::Wanted {
+        with_cosign,
+        keep_layers,
+        format: args
+            .layer_format
+            .map_or_else(environment_format, |f| Ok(Some(f)))?,
+        platform,
     };
     let no_effect = |what: &str, given: bool, flags: &str| {
         if given {
@@ -151,34 +183,45 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             ));
         }
     };
+    if args.library.is_some() && !matches!(transport, "library" | "") {
+        ui.warning("--library has no effect on URIs that do not begin with library://");
+    }
     let outcome = match transport {
         "docker" => {
             let reference = parse_reference(rest).map_err(|error| {
                 Error::fatal(format!("While making image from oci registry: {error}"))
             })?;
-            let wanted = docker::Wanted {
-                with_cosign,
-                keep_layers,
-                format: args
-                    .layer_format
-                    .map_or_else(environment_format, |f| Ok(Some(f)))?,
-                platform,
-            };
-            docker::run(ui, &connection, &reference, &wanted, &common)?
+            docker::run(ui, &connection, &reference, &wanted, common)?
+        }
+        "library" | "" => {
+            let reference = LibraryReference::parse(rest)
+                .map_err(|error| Error::fatal(format!("Malformed library reference: {error}")))?;
+            let given = args.library.clone().or_else(|| {
+                let value = super::env_value("LIBRARY")?;
+                Some(value.to_string_lossy().into_owned())
+            });
+            let opened = open(ui, &connection, given.as_deref(), &reference)?;
+            library::run(ui, &opened, &reference, oci, &wanted, common)?
         }
         "oras" => {
             no_effect("oras:// URIs", oci, "--oci has");
-            no_effect("oras://", platform.is_some(), "--arch and --platform have");
-            direct::oras(ui, &connection, rest, &common)?
+            no_effect(
+                "oras://",
+                wanted.platform.is_some(),
+                "--arch and --platform have",
+            );
+            no_effect("oras://", wanted.is_about_layers(), ABOUT_LAYERS);
+            direct::oras(ui, &connection, rest, common)?
         }
         "http" | "https" => {
             no_effect("http[s]:// URIs", oci, "--oci has");
             no_effect(
                 "http[s]://",
-                platform.is_some(),
+                wanted.platform.is_some(),
                 "--arch and --platform have",
             );
-            direct::http(ui, &connection, uri, &common)?
+            no_effect("http[s]://", wanted.is_about_layers(), ABOUT_LAYERS);
+            direct::http(ui, &connection, uri, common)?
         }
         other => {
             return Err(Error::fatal(format!(
@@ -189,7 +232,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     };
     if args.json {
         let summary = Summary {
-            source: uri,
+            source: match transport {
+                "http" | "https" => Url::parse(uri).map_or_else(|_| String::new(), told),
+                _ => uri.to_owned(),
+            },
             file: output.to_string_lossy().into_owned(),
             size: outcome.size,
             seconds: begin.elapsed().as_secs_f64(),
@@ -200,6 +246,12 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         return super::print(format!("{text}\n"));
     }
     Ok(())
+}
+
+const ABOUT_LAYERS: &str = "--keep-layers and --layer-format have";
+
+fn told(url: Url) -> String {
+    http::told(&url).to_string()
 }
 
 pub(super) fn environment_format() -> Result<Option<LayerFormat>, Error> {
@@ -325,9 +377,21 @@ fn require_sif(file: &NewFile) -> Result<(), Cause> {
 }
 
 impl Common<'_> {
+    /// The file to make, with links resolved where its place decides who may sign it.
+    fn place(&self) -> PathBuf {
+        let place = self.judge.place();
+        place.map_or_else(|| self.output.to_owned(), Path::to_owned)
+    }
+
     /// Judges a file before it gets its name.
-    fn judge(&self, _ui: &Ui, _file: &NewFile, _len: u64) -> Result<Option<Verdict>, Cause> {
-        Ok(None)
+    fn judge(
+        self,
+        ui: &Ui,
+        file: &NewFile,
+        platform: Option<&Platform>,
+    ) -> Result<Option<Verdict>, Cause> {
+        let path = file.path_now();
+        self.judge.judge(ui, &path, self.output, platform)
     }
 }
 

@@ -2,6 +2,7 @@
 //! image is, and what belongs to it.
 
 pub(super) mod artifacts;
+pub(super) mod library;
 pub(super) mod merge;
 
 use super::{Error, env_value, servers};

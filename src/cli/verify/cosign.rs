@@ -10,7 +10,7 @@ use crate::key::pem::PublicKey;
 use crate::oci::manifest::Platform;
 use crate::oci::ocisif::{self, OciSif, is_oci_sif};
 use crate::policy::{self, Demands};
-use crate::report::CosignReport;
+use crate::report::{CosignReport, Standing};
 use crate::sif::types::DataType;
 use crate::sif::{self, Image};
 use crate::ui::text::signer_names;
@@ -136,7 +136,7 @@ impl CosignArgs {
         let judged = match &self.local_layout {
             Some(folder) => super::layout::judge(ui, folder, &choice, &request),
             None => look(wanted.path, Access::Read, "not", |image| {
-                judge(ui, image, wanted, &choice, &request)
+                judge(ui, image, wanted.strict, &choice, &request)
             }),
         };
         let path = wanted.path.to_string_lossy();
@@ -149,17 +149,7 @@ impl CosignArgs {
                 return Err(cause.fatal(""));
             }
         };
-        tell(ui, &report);
-        let refusal = refusal
-            .or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
-        let standing = policy::cosign(&report, &demands);
-        for signer in standing.iter().flat_map(|s| &s.signers) {
-            for name in signer_names(signer) {
-                ui.info(format_args!("Signer that counts: {}", one_line(&name)));
-            }
-        }
-        let unmet = standing.as_ref().and_then(|s| s.unmet.first());
-        let refusal = refusal.or_else(|| unmet.map(|unmet| format!("policy: {unmet}")));
+        let (standing, refusal) = conclude(ui, &report, refusal, &demands);
         if wanted.as_json {
             print(render::json(
                 &path,
@@ -180,9 +170,30 @@ impl CosignArgs {
     }
 }
 
+/// Tells what is to be told, and says why the image is refused, if it is.
+pub(super) fn conclude(
+    ui: &Ui,
+    report: &CosignReport,
+    refusal: Option<String>,
+    demands: &Demands,
+) -> (Option<Standing>, Option<String>) {
+    tell(ui, report);
+    let refusal =
+        refusal.or_else(|| (!report.is_verified()).then(|| "no valid signatures found".to_owned()));
+    let standing = policy::cosign(report, demands);
+    for signer in standing.iter().flat_map(|s| &s.signers) {
+        for name in signer_names(signer) {
+            ui.info(format_args!("Signer that counts: {}", one_line(&name)));
+        }
+    }
+    let unmet = standing.as_ref().and_then(|s| s.unmet.first());
+    let refusal = refusal.or_else(|| unmet.map(|unmet| format!("policy: {unmet}")));
+    (standing, refusal)
+}
+
 impl Wanted<'_> {
     /// The keys that may have signed, and the demands on them.
-    fn keys_and_demands(&self, ui: &Ui) -> Result<(Vec<PublicKey>, Demands), Error> {
+    pub(super) fn keys_and_demands(&self, ui: &Ui) -> Result<(Vec<PublicKey>, Demands), Error> {
         if let Some(policy) = self.policy {
             return policy.cosign(self.demands);
         }
@@ -209,7 +220,7 @@ fn print(text: String) -> Result<(), Error> {
     }
 }
 
-fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
+pub(super) fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
     let refuse = |text: &str| Err(Error::fatal(text));
     if wanted.demands.names_pgp() || !wanted.demands.certificates().is_empty() {
         refuse(
@@ -311,10 +322,11 @@ fn not_oci_sif(path: &Path, not: &str) -> Cause {
 
 type Judged = (CosignReport, Option<String>);
 
-fn judge(
+/// Judges the image of an OCI-SIF; with `strict` also what nobody signed.
+pub(super) fn judge(
     ui: &Ui,
     image: &Image<'_>,
-    wanted: &Wanted<'_>,
+    strict: bool,
     choice: &Choice,
     request: &Request<'_>,
 ) -> Result<Judged, Cause> {
@@ -336,7 +348,7 @@ fn judge(
     let oci = OciSif::new(image).map_err(fetch)?;
     let checked = cosign::check(&oci, super::super::threads()).map_err(Cause::plain)?;
     let report = checked.judge(choice, request).map_err(Cause::plain)?;
-    let refusal = match wanted.strict {
+    let refusal = match strict {
         true => checked.uncovered(&report),
         false => None,
     };
@@ -366,7 +378,12 @@ fn tell(ui: &Ui, report: &CosignReport) {
     let other = report
         .valid()
         .find(|signature| signature.subject != report.image);
-    if let Some(signature) = other {
+    if let Some(signature) = other.filter(|_| report.by_index) {
+        ui.info(format_args!(
+            "The signatures are for the index {}, which the image was chosen from",
+            signature.subject
+        ));
+    } else if let Some(signature) = other {
         ui.info(format_args!(
             "The signatures are for {} of the index, not for the index and its other images",
             signature.subject
@@ -375,7 +392,7 @@ fn tell(ui: &Ui, report: &CosignReport) {
 }
 
 /// What to do about a refusal.
-fn hint(report: &CosignReport) -> Option<String> {
+pub(super) fn hint(report: &CosignReport) -> Option<String> {
     if report.is_verified() {
         return None;
     }

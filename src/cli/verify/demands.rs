@@ -40,13 +40,18 @@ enum Signer {
 }
 
 impl DemandArgs {
-    /// Reads the files.
+    /// Whether somebody has to have signed.
+    pub(super) fn is_given(&self) -> bool {
+        !self.require.is_empty() || self.require_any.is_some()
+    }
+
+    /// Reads the files; `command` is for errors about the command line.
     ///
     /// # Errors
     /// A fingerprint that is not whole; a file that cannot be read or holds neither a public key
     /// nor a certificate.
-    pub(super) fn load(self) -> Result<Wanted, Error> {
-        let signers = self.require.into_iter().map(signer);
+    pub(super) fn load(self, command: &str) -> Result<Wanted, Error> {
+        let signers = self.require.into_iter().map(|text| signer(text, command));
         Ok(Wanted {
             signers: signers.collect::<Result<_, _>>()?,
             at_least: self.require_any.unwrap_or(0),
@@ -55,13 +60,13 @@ impl DemandArgs {
     }
 }
 
-fn signer(text: OsString) -> Result<Signer, Error> {
+fn signer(text: OsString, command: &str) -> Result<Signer, Error> {
     match text.to_str().and_then(KeyName::fingerprint) {
         Some(Ok(name)) => return Ok(Signer::Pgp(name)),
         Some(Err(error)) => {
             let text = text.to_string_lossy();
             return Err(usage::bad_flags(
-                &["verify"],
+                &[command],
                 &format!("--require {text}: {error}; a file of that name is written ./{text}"),
             ));
         }

@@ -7,11 +7,13 @@ mod layout;
 mod material;
 mod output;
 mod policy;
+mod pulled;
 mod remote;
 mod strict;
 
 pub(super) use self::cosign::public_key as cosign_key;
 pub(super) use self::material::{load_keyrings, load_public_key};
+pub(super) use self::pulled::{Form, Judge, JudgeArgs, Verdict};
 
 use self::certificate::CertificateArgs;
 use self::cosign::CosignArgs;
@@ -24,6 +26,7 @@ use self::strict::Judged;
 use super::sign::tell_deprecated;
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
+use crate::disk::trusted;
 use crate::key::x509::{self, Moment};
 use crate::oci::ocisif::is_oci_sif;
 use crate::policy::Demands;
@@ -127,12 +130,13 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
-    let demanded = args.demands.load()?;
+    let demanded = args.demands.load("verify")?;
     let selection = [args.group_id, args.groupid, args.sif_id, args.id];
     let selects = selection.iter().any(Option::is_some) || args.all == Some(true);
     let policy = args.policy.load(
         ui,
-        &path,
+        "verify",
+        || trusted::resolve(&path),
         &[
             ("--key", !args.key.key.is_empty()),
             ("--pgp", args.key.pgp == Some(true)),
@@ -208,37 +212,17 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         color: ui.color_tags(),
         at: args.at,
     };
-    let keysdir = args.key.keysdir.clone();
-    // Certificates are judged once all else is in order.
-    let gathered = match &policy {
-        Some(policy) => {
-            let offered = args
-                .certificate
-                .offer_to_policy(ui, demanded.certificates())?;
-            tell_time();
-            match policy.rule() {
-                Some(rule) => policy.native(ui, rule, &offered, &demanded, keysdir, moment)?,
-                None => return refuse(&output, policy.no_rule()),
-            }
-        }
-        None => {
-            let by_environment = args.key.key.is_empty() && demanded.keys().next().is_none();
-            let required = demanded.certificates();
-            let last = required.len();
-            let certificates = args.certificate.load(ui, by_environment, required)?;
-            let mut material = args.key.load(ui, certificates.is_some(), &demanded)?;
-            tell_time();
-            let certified = certificates.map_or(Ok(Vec::new()), |all| all.keys(ui, moment));
-            certified.map(|keys| {
-                let first = keys.len().saturating_sub(last);
-                let demands = demanded.demands(keys.iter().skip(first));
-                material.keys.extend(keys);
-                (material, demands)
-            })
-        }
-    };
+    let gathered = gather(
+        ui,
+        (args.key, args.certificate),
+        &demanded,
+        policy.as_ref(),
+        moment,
+        &tell_time,
+    )?;
     let outcome = match gathered {
-        Ok((material, demands)) => {
+        Gathered::NoRule(failure) => return refuse(&output, failure),
+        Gathered::Keys(material, demands) => {
             request.demands = demands;
             let remote = match (&material.keyrings, local) {
                 (Some(_), false) => Some(Remote::new(ui, args.url.as_deref())?),
@@ -246,7 +230,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             };
             judge(ui, &output, material, &request, remote, strict)?
         }
-        Err(refused) => Err(refused),
+        Gathered::Refused(refused) => Err(refused),
     };
     let outcome = outcome.map(|mut judged| {
         judged.report.rule = policy.as_ref().and_then(policy::Chosen::name);
@@ -278,6 +262,57 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// What an image is judged by.
+enum Gathered {
+    /// These keys, and what is demanded of their owners.
+    Keys(KeyMaterial, Demands),
+    /// A certificate is not good.
+    Refused(Cause),
+    /// The policy has no rule for the image.
+    NoRule(Failure),
+}
+
+/// Reads the keys that the flags name, or the policy. Certificates are judged once all else is in
+/// order, after `ready`.
+fn gather(
+    ui: &Ui,
+    (key, certificate): (KeyArgs, CertificateArgs),
+    demanded: &demands::Wanted,
+    policy: Option<&policy::Chosen>,
+    moment: Moment,
+    ready: &dyn Fn(),
+) -> Result<Gathered, Error> {
+    let keys = match policy {
+        Some(policy) => {
+            let offered = certificate.offer_to_policy(ui, demanded.certificates())?;
+            ready();
+            match policy.rule() {
+                Some(rule) => policy.native(ui, rule, &offered, demanded, key.keysdir, moment)?,
+                None => return Ok(Gathered::NoRule(policy.no_rule())),
+            }
+        }
+        None => {
+            let by_environment = key.key.is_empty() && demanded.keys().next().is_none();
+            let required = demanded.certificates();
+            let last = required.len();
+            let certificates = certificate.load(ui, by_environment, required)?;
+            let mut material = key.load(ui, certificates.is_some(), demanded)?;
+            ready();
+            let certified = certificates.map_or(Ok(Vec::new()), |all| all.keys(ui, moment));
+            certified.map(|keys| {
+                let first = keys.len().saturating_sub(last);
+                let demands = demanded.demands(keys.iter().skip(first));
+                material.keys.extend(keys);
+                (material, demands)
+            })
+        }
+    };
+    Ok(match keys {
+        Ok((material, demands)) => Gathered::Keys(material, demands),
+        Err(cause) => Gathered::Refused(cause),
+    })
 }
 
 /// Refuses an image without looking at it.

@@ -42,14 +42,21 @@ pub(super) struct Chosen {
 }
 
 impl PolicyArgs {
-    /// Reads the policy and looks for the rule; nothing without the flag.
+    /// Whether there is one.
+    pub(super) fn is_given(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Reads the policy and looks for the rule; nothing without the flag. `image` tells where the
+    /// image lies, links resolved; `command` is for errors about the command line.
     ///
     /// # Errors
-    /// Another flag says who may sign; the file is no policy; the image is not there.
+    /// Another flag says who may sign; the file is no policy; the image has no place.
     pub(super) fn load(
         self,
         ui: &Ui,
-        image: &Path,
+        command: &str,
+        image: impl FnOnce() -> Result<PathBuf, String>,
         conflicts: &Conflicts,
     ) -> Result<Option<Chosen>, Error> {
         let Some(named) = self.policy else {
@@ -57,7 +64,7 @@ impl PolicyArgs {
         };
         if let Some((flag, _)) = conflicts.iter().find(|(_, given)| *given) {
             let text = format!("--policy and {flag} cannot be used together");
-            return Err(usage::bad_flags(&["verify"], &text));
+            return Err(usage::bad_flags(&[command], &text));
         }
         let shown = one_line(&named.to_string_lossy());
         let fail = |text: String| Error::fatal(format!("{NO_POLICY}{}", one_line(&text)));
@@ -67,8 +74,8 @@ impl PolicyArgs {
         let folder = path.parent().unwrap_or(Path::new("/")).as_os_str();
         let policy = Policy::parse(&bytes, folder.as_bytes())
             .map_err(|error| fail(format!("{}: {error}", named.display())))?;
-        let resolved = trusted::resolve(image)
-            .map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
+        let resolved =
+            image().map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
         let rule = policy.rule(resolved.as_os_str().as_bytes()).cloned();
         if let Some(rule) = &rule {
             let number = rule.number;
