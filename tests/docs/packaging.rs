@@ -74,6 +74,14 @@ fn packages_hold_what_is_made_for_them() {
     for source in sources {
         match source.strip_prefix("target/package/") {
             Some("man/*.1.gz") => assert!(script.contains("gzip -9n \"$out\"/man/*.1")),
+            Some(made) if made.starts_with("doc/") => {
+                let name = made.trim_start_matches("doc/");
+                assert!(script.contains("-t \"$out/doc\" README.md LICENSE docs/licences.md"));
+                assert!(
+                    ["README.md", "LICENSE", "licences.md"].contains(&name),
+                    "{made}"
+                );
+            }
             Some(made) => assert!(script.contains(&format!("$out/{made}")), "{made}"),
             None => assert!(support::project().join(&source).is_file(), "{source}"),
         }
