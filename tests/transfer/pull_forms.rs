@@ -439,6 +439,15 @@ fn flags_that_do_not_fit_are_refused_or_told() {
         .expect(255)
         .says("WARNING: --local has no effect")
         .says("WARNING: --url has no effect");
+    let registry = Registry::new();
+    let layer = crate::layers::Archive::new().file("a", b"x").bytes();
+    fill(&registry, "1", &[crate::layers::gzip(&layer)]);
+    let uri = format!("docker://{}/lab/x:1", registry.host());
+    run(home
+        .sigsif(["pull", "--arch", "amd64", "--tmpdir", "none", "t.sif"])
+        .arg(uri))
+    .expect(255)
+    .says("open none: no such file or directory");
     home.write("there.sif", b"old");
     let mut pull = home.sigsif(["pull", "there.sif", "docker://127.0.0.1:1/a/b"]);
     run(&mut pull)
