@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Maps that can exist at one time.
 const SLOTS: usize = 256;
@@ -45,7 +46,18 @@ pub struct Map {
     /// `None` for an empty file, which cannot be mapped.
     map: Option<Mmap>,
     slot: &'static Slot,
+    /// Whether pages came from the disk, not from memory, at any time so far.
+    is_read: AtomicBool,
 }
+
+/// How far reading is ahead of what is asked for, in bytes.
+const AHEAD: usize = 4 << 20;
+
+/// What one request to read ahead is for: systems cut longer ones.
+const REQUEST: usize = 512 << 10;
+
+/// Pages in memory are mapped in a tenth of that time.
+const FROM_DISK: Duration = Duration::from_micros(250);
 
 impl Map {
     /// Maps the first `len` bytes of `file`.
@@ -63,7 +75,11 @@ impl Map {
             })
             .ok_or_else(|| io::Error::other("too many files are mapped at one time"))?;
         slot.lost.store(false, Ordering::Release);
-        let mut this = Self { map: None, slot };
+        let mut this = Self {
+            map: None,
+            slot,
+            is_read: AtomicBool::new(false),
+        };
         if len > 0 {
             // SAFETY: the map is private to this struct and only read. Another
             // process may still change the file: bytes then differ between two
@@ -86,10 +102,23 @@ impl Map {
     }
 
     /// Maps the pages of a range in one step, which is cheaper than a fault for each few.
+    ///
+    /// Once that had to wait for a disk, what comes behind the range is asked for as well, so
+    /// that it is read while the range is used: of its own the system reads ahead only 128 KiB
+    /// by default, and waits for a disk and hashing then take turns.
     pub fn prepare(&self, range: Range<usize>) {
-        if let Some(map) = &self.map {
-            // A wish as well: older systems refuse, and the faults come one by one.
-            let _ = map.advise_range(Advice::PopulateRead, range.start, range.len());
+        let Some(map) = &self.map else { return };
+        if self.is_read.load(Ordering::Relaxed) {
+            let end = range.end.saturating_add(AHEAD).min(map.len());
+            for start in (range.end..end).step_by(REQUEST) {
+                let _ = map.advise_range(Advice::WillNeed, start, REQUEST.min(end - start));
+            }
+        }
+        let begin = Instant::now();
+        // A wish as well: older systems refuse, and the faults come one by one.
+        let _ = map.advise_range(Advice::PopulateRead, range.start, range.len());
+        if begin.elapsed() > FROM_DISK {
+            self.is_read.store(true, Ordering::Relaxed);
         }
     }
 

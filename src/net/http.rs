@@ -225,6 +225,7 @@ pub enum Error {
 
 impl Error {
     /// The error without the query of its address, which may be a credential.
+    #[must_use]
     pub fn without_query(mut self) -> Self {
         if let Self::Exchange { url, .. } = &mut self
             && let Some(at) = url.find('?')

@@ -126,6 +126,7 @@ impl<'a> Library<'a> {
     }
 
     /// Changes how failures are met.
+    #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self

@@ -16,7 +16,7 @@ use super::select::{self, Choice};
 use crate::digest::Digest;
 use crate::gojson;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Annotation by which cosign finds the parts of a layout.
 const KIND: &str = "kind";
@@ -170,23 +170,23 @@ pub fn import(index: &[u8], files: &[Digest], fetch: &mut Fetch<'_>) -> Result<I
         follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
         entries.push((raw, entry, place));
     }
-    // What is about something that was found, and about that.
-    loop {
-        let before = seen.len();
-        for digest in files {
-            if seen.contains(digest) {
+    // What is about something that was found, and about that; each file is read once.
+    let mut about = HashMap::<Digest, Vec<ContentDescriptor>>::new();
+    for digest in files.iter().filter(|digest| !seen.contains(digest)) {
+        if let Some((entry, subject)) = referrer(digest, fetch) {
+            about.entry(subject).or_default().push(entry);
+        }
+    }
+    let mut next = 0;
+    while let Some(found) = blobs.get(next) {
+        next = next.saturating_add(1);
+        for entry in about.remove(&found.digest).unwrap_or_default() {
+            if seen.contains(&entry.digest) {
                 continue;
             }
-            if let Some((entry, subject)) = referrer(digest, fetch)
-                && seen.contains(&subject)
-            {
-                let place = place_of(&entry, fetch)?;
-                follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
-                entries.push((described(&entry)?, entry, place));
-            }
-        }
-        if seen.len() == before {
-            break;
+            let place = place_of(&entry, fetch)?;
+            follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
+            entries.push((described(&entry)?, entry, place));
         }
     }
     let images: Vec<_> = entries

@@ -8,6 +8,7 @@
 //!
 //! - `setup: COMMAND` runs before it; `$PEERS` is `fixtures/peers`,
 //! - `stdin: TEXT|TEXT` are the lines that are typed,
+//! - `needs: PROGRAM`: where it is missing, the rest of the page is not run,
 //! - `not run: REASON`.
 
 use super::book::{Block, Page, blocks, pages};
@@ -47,6 +48,16 @@ fn run_page(page: &Page) -> PageResult {
     let mut result = PageResult::default();
     for block in blocks(page) {
         let place = format!("{}:{}", page.path.display(), block.line);
+        let missing = block
+            .notes("needs")
+            .find(|tool| support::tool(tool).is_none());
+        if let Some(missing) = missing {
+            support::skip_without(missing);
+            result
+                .skipped
+                .push(format!("{place} and what follows: {missing}"));
+            break;
+        }
         let shell = matches!(block.language.as_str(), "console" | "sh" | "bash" | "shell");
         if let Some(reason) = block.notes("not run").next() {
             result.skipped.push(format!("{place}: {reason}"));

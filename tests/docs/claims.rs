@@ -242,3 +242,51 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
     );
     assert!(matches!(down, Err(Fault::Downgrade)), "{down:?}");
 }
+
+/// Manifests that are about one another, each about the one before.
+#[test]
+fn a_long_chain_of_referrers_is_read_once() {
+    let home = Home::new();
+    let blobs = home.join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).expect("a folder");
+    let store = |bytes: &[u8]| {
+        let digest = sigsif::digest::HashAlgorithm::Sha256
+            .digest(bytes)
+            .to_string();
+        let name = digest.strip_prefix("sha256:").expect("a digest").to_owned();
+        fs::write(blobs.join(&name), bytes).expect("a blob");
+        format!(
+            "{{\"mediaType\":\"KIND\",\"digest\":\"{digest}\",\"size\":{}}}",
+            bytes.len()
+        )
+    };
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let config = store(b"{}").replace("KIND", "application/vnd.oci.empty.v1+json");
+    let manifest = |subject: &str| {
+        let text = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"{manifest_type}\",\"config\":{config},\
+             \"layers\":[]{subject}}}"
+        );
+        store(text.as_bytes()).replace("KIND", manifest_type)
+    };
+    let first = manifest("");
+    let mut last = first.clone();
+    for _ in 0..1500 {
+        last = manifest(&format!(",\"subject\":{last}"));
+    }
+    home.write("layout/oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{first}]}}");
+    home.write("layout/index.json", index.as_bytes());
+    let begin = Instant::now();
+    let ended = support::run(&mut home.sigsif(["sif", "import-layout", "layout", "made.oci.sif"]));
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    ended.expect(0);
+    let tree = support::run(&mut home.sigsif(["sif", "check", "made.oci.sif"])).expect(0);
+    let said = String::from_utf8_lossy(&tree.stdout);
+    // The image, 1500 referrers, the config, the index.
+    assert!(said.contains("1503 objects"), "{said}");
+}

@@ -181,7 +181,8 @@ impl Candidates {
             |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|_| invalid());
         let (secure, open) = (url("https")?, url("http")?);
         let plain_first = plain || address.is_loopback();
-        let guessed = http::is_private(&open) || address.host_name().ends_with(".local");
+        let guessed =
+            http::is_private(&open) || address.host_name().to_ascii_lowercase().ends_with(".local");
         let urls = match (plain_first, guessed) {
             (true, _) => vec![open, secure],
             (false, true) => vec![secure, open],

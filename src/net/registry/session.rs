@@ -88,7 +88,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Names a repository of a registry whose address is known.
+    /// Names a repository of a registry whose address is known, and asks what it wants.
+    ///
+    /// # Errors
+    /// [`Error::Name`], or nobody answers.
     pub fn at(
         client: &'a Client,
         registry: &Url,
@@ -112,6 +115,7 @@ impl<'a> Session<'a> {
     }
 
     /// Changes how failures are met.
+    #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
