@@ -10,7 +10,12 @@ mod peer;
 mod protocol;
 #[path = "transfer/pull_faults.rs"]
 mod pull_faults;
+#[path = "transfer/pull_forms.rs"]
+mod pull_forms;
 #[path = "transfer/pull_real.rs"]
 mod pull_real;
 #[path = "transfer/server.rs"]
 mod server;
+#[allow(dead_code, reason = "of the key servers only TLS is used")]
+#[path = "net/server.rs"]
+mod tls;

@@ -191,14 +191,15 @@ impl NewFile {
     }
 }
 
-/// A file without a name for what is needed only meanwhile, beside `path`.
+/// A file without a name for what is needed only meanwhile, in `folder` or beside `path`.
 ///
 /// # Errors
 /// The system's refusal.
-pub fn scratch(path: &Path) -> Result<File, Error> {
-    tempfile::tempfile_in(folder_of(path)).map_err(|source| Error::System {
+pub fn scratch(folder: Option<&Path>, path: &Path) -> Result<File, Error> {
+    let folder = folder.unwrap_or_else(|| folder_of(path));
+    tempfile::tempfile_in(folder).map_err(|source| Error::System {
         what: "open",
-        path: folder_of(path).to_owned(),
+        path: folder.to_owned(),
         source: plain(source),
     })
 }

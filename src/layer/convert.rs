@@ -13,10 +13,10 @@ use std::io::{Read, Seek, Write};
 ///
 /// # Errors
 /// [`Error`]; what was written then is no file system.
-pub fn write<W: Write + Seek>(
+pub fn write<'a, W: Write + Seek>(
     tree: &Tree,
     layers: usize,
-    archive: impl Fn(usize) -> Result<Box<dyn Read>, Error>,
+    archive: impl Fn(usize) -> Result<Box<dyn Read + 'a>, Error>,
     out: W,
     threads: usize,
 ) -> Result<u64, Error> {

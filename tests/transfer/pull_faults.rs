@@ -669,3 +669,45 @@ fn a_proxy_is_used_and_plain_http_only_where_it_is_wished() {
     place.refused(&mut pull, "https://registry.test:5000/v2/");
     assert!(proxy.count("CONNECT", "registry.test:5000") > 0);
 }
+
+/// Most resident memory of a pull, in KiB.
+const MEMORY: u64 = 64 << 10;
+
+#[test]
+fn memory_stays_small_however_large_the_image() {
+    if !Path::new("/usr/bin/time").is_file() {
+        return skip_without("time");
+    }
+    const LARGE: usize = 192 << 20;
+    let registry = Registry::new();
+    // A layer of one large file, as it is and compressed; and a SIF with much behind it.
+    let archive = Archive::new().file("large", &vec![0; LARGE]).bytes();
+    let packed = gzip(&archive);
+    fill(&registry, "packed", &[packed]);
+    fill(&registry, "large", std::slice::from_ref(&archive));
+    drop(archive);
+    let mut sif = crate::support::read_peers("native/unsigned.sif");
+    sif.resize(LARGE, 0);
+    fill_sif(&registry, "sif", &sif);
+    drop(sif);
+    for (args, uri) in [
+        (vec![], "docker://HOST/lab/x:packed"),
+        (vec!["--with-cosign"], "docker://HOST/lab/x:large"),
+        (vec!["--local"], "oras://HOST/lab/x:sif"),
+    ] {
+        let place = Place::new();
+        let pull = place.pull(&args, &uri.replace("HOST", &registry.host()));
+        let peak = place.home.join("peak");
+        let mut timed = place.home.clean("/usr/bin/time");
+        timed
+            .args(["-f", "%M", "-o"])
+            .arg(&peak)
+            .arg(pull.get_program())
+            .args(pull.get_args());
+        run(&mut timed).expect(0);
+        let peak = fs::read_to_string(peak).unwrap();
+        let peak: u64 = peak.trim().parse().unwrap();
+        eprintln!("{uri} of {LARGE} bytes: {peak} KiB");
+        assert!(peak <= MEMORY, "{uri} needs {peak} KiB, limit {MEMORY}");
+    }
+}

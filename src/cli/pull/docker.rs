@@ -22,13 +22,14 @@ use crate::oci::reference::Reference;
 use crate::sif::Extra;
 use crate::sif::fresh::Fresh;
 use crate::sif::types::DataType;
-use crate::ui::transfer::Bars;
+use crate::ui::transfer::{Bar, Bars};
 use crate::ui::{Ui, one_line};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Slots that SingularityCE leaves for signatures.
 const SPARE: usize = 8;
@@ -49,6 +50,8 @@ pub(super) struct Wanted {
     pub(super) format: Option<LayerFormat>,
     /// The platform, if it was named.
     pub(super) platform: Option<Platform>,
+    /// The folder for layers that are going to be converted; else that of the output.
+    pub(super) tmpdir: Option<PathBuf>,
 }
 
 impl Wanted {
@@ -150,6 +153,7 @@ pub(super) fn pull(
         bars: &bars,
         output: &output,
         path: &place,
+        tmpdir: wanted.tmpdir.as_deref(),
         fresh: Fresh::new(capacity(&found, &artifacts)).map_err(Cause::plain)?,
         known: HashSet::new(),
     };
@@ -373,6 +377,8 @@ struct Builder<'a> {
     bars: &'a Bars,
     output: &'a NewFile,
     path: &'a Path,
+    /// Where layers lie that are going to be converted.
+    tmpdir: Option<&'a Path>,
     fresh: Fresh,
     /// Blobs that are in the file: each is stored once.
     known: HashSet<Digest>,
@@ -400,7 +406,7 @@ impl Builder<'_> {
         let layers = &found.parsed.layers;
         let files = layers
             .iter()
-            .map(|_| scratch(self.path))
+            .map(|_| scratch(self.tmpdir, self.path))
             .collect::<Result<Vec<_>, _>>()
             .map_err(Cause::plain)?;
         let parts: Vec<_> = layers
@@ -467,7 +473,14 @@ impl Builder<'_> {
             )))
         };
         let limits = Limits::default();
-        let open = |at: usize| -> Result<Box<dyn Read>, layer::Error> {
+        // Each layer is read twice.
+        let sizes = layers.iter().map(|layer| layer.size.saturating_mul(2));
+        let total = sizes.fold(0, u64::saturating_add);
+        let bar = match total >= SHOWN {
+            true => self.bars.bar("squashfs", Some(total)),
+            false => Bars::none(),
+        };
+        let open = |at: usize| -> Result<Box<dyn Read + '_>, layer::Error> {
             let (Some(layer), Some(file)) = (layers.get(at), files.get(at)) else {
                 return Err(layer::Error::Squashfs("a layer is missing"));
             };
@@ -475,7 +488,10 @@ impl Builder<'_> {
                 LayerKind::TarGzip => Compression::Gzip,
                 _ => Compression::None,
             };
-            let stored = reader(file, 0, layer.size)?;
+            let stored = Watched {
+                inner: reader(file, 0, layer.size)?,
+                bar: &bar,
+            };
             Ok(expand(stored, compression, layer.size, &limits))
         };
         let mut tree = Tree::new(whiteouts, limits);
@@ -492,6 +508,8 @@ impl Builder<'_> {
         };
         let region = io::BufWriter::with_capacity(1 << 20, region);
         let size = convert::write(&tree, layers.len(), open, region, threads()).map_err(fail)?;
+        // What nothing is left of is not read again.
+        bar.set(total);
         self.stored(start, size)
     }
 
@@ -648,6 +666,20 @@ impl Builder<'_> {
     }
 
     fn download(&self, parts: &[Part<'_>]) -> Result<(), Cause> {
+        let begin = Instant::now();
+        self.fetch_parts(parts)?;
+        let sizes = parts.iter().map(|part| part.content.size);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        if bytes >= SHOWN && !self.bars.is_shown() {
+            self.ui.info(format_args!(
+                "Downloaded {bytes} bytes in {:.1}s",
+                begin.elapsed().as_secs_f64()
+            ));
+        }
+        Ok(())
+    }
+
+    fn fetch_parts(&self, parts: &[Part<'_>]) -> Result<(), Cause> {
         at_once(parts, |part, stop| {
             let content = part.content;
             let hex: String = content
@@ -677,6 +709,20 @@ impl Builder<'_> {
                 None => failed(error),
             })
         })
+    }
+}
+
+/// A layer whose progress is shown.
+struct Watched<'a, R> {
+    inner: R,
+    bar: &'a Bar,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.bar.advance(u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) struct Args {
     /// layers as squashfs (what SingularityCE runs) or as they are in the registry: squashfs or tar
     #[arg(long, value_name = "string", value_parser = layer_format, allow_hyphen_values = true)]
     layer_format: Option<LayerFormat>,
+    /// folder for layers while they are converted, instead of that of the output file
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    tmpdir: Option<PathBuf>,
     /// print what was done as JSON
     #[arg(long)]
     json: bool,
@@ -175,6 +178,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             .layer_format
             .map_or_else(environment_format, |f| Ok(Some(f)))?,
         platform,
+        tmpdir: args
+            .tmpdir
+            .clone()
+            .or_else(|| super::env_value("TMPDIR").map(PathBuf::from)),
     };
     let no_effect = |what: &str, given: bool, flags: &str| {
         if given {

@@ -45,6 +45,11 @@ impl DemandArgs {
         !self.require.is_empty() || self.require_any.is_some()
     }
 
+    /// `--ignore-unknown`.
+    pub(super) fn ignores_unknown(&self) -> bool {
+        self.ignore_unknown == Some(true)
+    }
+
     /// Reads the files; `command` is for errors about the command line.
     ///
     /// # Errors

@@ -124,6 +124,9 @@ impl JudgeArgs {
                 ),
             });
         }
+        if !demanded && form != Form::Native {
+            self.tell_idle(ui);
+        }
         let wanted = self.demands.load("pull")?;
         let policy = self.policy.load(
             ui,
@@ -165,6 +168,25 @@ impl JudgeArgs {
             allow_unsigned,
             place,
         })
+    }
+}
+
+impl JudgeArgs {
+    /// Tells of flags that have no effect where nothing is judged.
+    fn tell_idle(&self, ui: &Ui) {
+        for (flag, given) in [
+            ("--local", self.local == Some(true)),
+            ("--url", self.url.is_some()),
+            ("--pgp", self.key.pgp == Some(true)),
+            ("--keysdir", self.key.keysdir.is_some()),
+            ("--ignore-unknown", self.demands.ignores_unknown()),
+        ] {
+            if given {
+                ui.warning(format_args!(
+                    "{flag} has no effect: no signature of SIF is looked for"
+                ));
+            }
+        }
     }
 }
 

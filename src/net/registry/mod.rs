@@ -201,9 +201,19 @@ fn ping(client: &Client, candidates: &Candidates) -> Result<(Url, Response), Err
             // What a server that wants TLS says.
             Ok(answer) if answer.status == 400 && candidates.plain_first && !is_last => {}
             Ok(answer) => return Ok((url.clone(), answer)),
-            // The first failure tells most: what comes later is a guess.
+            // The first failure tells most: what comes later is a guess. But whoever has a
+            // certificate speaks TLS, and it is that which is wrong.
             Err(error) => {
-                failure.get_or_insert(error);
+                let is_certificate = matches!(
+                    &error,
+                    http::Error::Exchange {
+                        fault: http::Fault::Certificate(_),
+                        ..
+                    }
+                );
+                if is_certificate || failure.is_none() {
+                    failure = Some(error);
+                }
             }
         }
     }
