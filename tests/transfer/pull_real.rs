@@ -388,6 +388,76 @@ fn a_signature_of_an_index_comes_with_the_image_that_was_chosen() {
 }
 
 #[test]
+fn bundles_and_attestations_come_along_also_after_a_copy_by_oras() {
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    let image = layout.image("amd64", &[lower()]);
+    layout.finish(&image);
+    if !peer.fill(layout.path(), "lab/image:1") {
+        return;
+    }
+    let keys = project().join("fixtures/peers/cosign/keys");
+    let name = format!(
+        "{}/lab/image@{}",
+        peer.host(),
+        image["digest"].as_str().unwrap()
+    );
+    let predicate = peer.home.write("predicate.json", br#"{"a":1}"#);
+    let with_cosign = |verb: &str, more: &[&str]| {
+        let mut command = peer.cosign()?;
+        command
+            .env("COSIGN_PASSWORD", "secret")
+            .args([
+                verb,
+                "-y",
+                "--use-signing-config=false",
+                "--tlog-upload=false",
+                "--key",
+            ])
+            .arg(keys.join("p256.key"))
+            .args(more)
+            .arg(&name);
+        Some(run(&mut command).expect(0))
+    };
+    // cosign 3 makes bundles, which refer to the image.
+    let Some(_) = with_cosign("sign", &[]) else {
+        return;
+    };
+    let predicate = predicate.display().to_string();
+    let attest = [
+        "--new-bundle-format=false",
+        "--type",
+        "custom",
+        "--predicate",
+        &predicate,
+    ];
+    with_cosign("attest", &attest).expect("cosign");
+    let key = keys.join("p256.pub").display().to_string();
+    let pull = |name: &str| {
+        let args = ["--with-cosign", "--key", &key, "--json", "--force"];
+        let outcome = run(&mut sigsif_pull(&peer, &args, "x.sif", name)).expect(0);
+        let summary: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+        assert_eq!(summary["signatures"]["verified"], true, "{outcome}");
+        [
+            summary["image"]["bundles"].as_u64(),
+            summary["image"]["attestations"].as_u64(),
+        ]
+        .map(Option::unwrap)
+    };
+    assert_eq!(pull("lab/image:1"), [1, 1]);
+    let mut verify = peer
+        .home
+        .sigsif(["verify-attestation", "--key", &key, "x.sif"]);
+    run(&mut verify).expect(0);
+    // oras copies what refers to the image; tags are names for it.
+    let Some(mut copy) = peer.oras() else { return };
+    copy.args(["copy", "-r", "--from-plain-http", "--to-plain-http"])
+        .args(["image", "copy"].map(|name| format!("{}/lab/{name}:1", peer.host())));
+    run(&mut copy).expect(0);
+    assert_eq!(pull("lab/copy:1"), [1, 0]);
+}
+
+#[test]
 fn a_sif_that_oras_pushed_comes_back_and_its_signatures_decide() {
     let Some(peer) = Peer::start() else { return };
     let Some(mut push) = peer.oras() else { return };
