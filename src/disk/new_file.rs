@@ -116,9 +116,7 @@ impl NewFile {
     pub fn reserve(&self, len: u64) -> Result<(), Error> {
         let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, 0, len) {
-            Err(rustix::io::Errno::NOSPC) => {
-                Err(self.failed("write", io::ErrorKind::StorageFull.into()))
-            }
+            Err(full @ rustix::io::Errno::NOSPC) => Err(self.failed("write", full.into())),
             _ => Ok(()),
         }
     }

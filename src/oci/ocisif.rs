@@ -14,8 +14,9 @@ use std::collections::{HashMap, HashSet};
 
 /// Start of the names of entries that belong to signatures.
 pub const COSIGN_PREFIX: &str = "_cosign:";
-/// Beginning of the name of the index that the image was chosen from, followed by
-/// `sha256-<hex>`; its other images are not in the file. SingularityCE passes over it.
+/// Beginning of the name of a manifest whose layer is the index that the image was chosen from,
+/// followed by `sha256-<hex>` of that. The other images of the index are not in the file, so it
+/// cannot be an entry itself: SingularityCE would look for them when it changes the file.
 pub const INDEX_PREFIX: &str = "_cosign-index:";
 
 /// Most documents that one image may consist of.
@@ -124,12 +125,6 @@ pub enum Role {
     Config,
     /// A layer of a manifest, by position.
     Layer(usize),
-}
-
-/// Whether an entry is an index that is there for its signatures only.
-fn is_source_index(entry: &ContentDescriptor) -> bool {
-    let name = entry.ref_name().unwrap_or_default();
-    entry.kind() == Kind::Index && name.starts_with(INDEX_PREFIX)
 }
 
 /// Whether an image is meant to be an OCI-SIF: it has one RootIndex.
@@ -426,10 +421,7 @@ impl<'i, 'a> OciSif<'i, 'a> {
                 },
                 Kind::Index => match self.child_index(&entry) {
                     Ok(index) => {
-                        let partial = is_source_index(&entry);
                         let children = index.manifests.into_iter().rev();
-                        let children =
-                            children.filter(|child| !partial || self.blob(&child.digest).is_some());
                         queue.extend(children.map(|child| (child, Some(digest.clone()))));
                     }
                     Err(error) => faults.push(error),
@@ -446,10 +438,16 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// One of them cannot be read.
     pub fn source_indices(&self, image: &Digest) -> Result<Vec<ContentDescriptor>, Error> {
         let mut found = Vec::new();
-        for entry in self.index.manifests.iter().filter(|e| is_source_index(e)) {
-            let index = self.child_index(entry)?;
-            if index.manifests.iter().any(|child| child.digest == *image) {
-                found.push(entry.clone());
+        let entries = self.index.manifests.iter().filter(|entry| {
+            let name = entry.ref_name().unwrap_or_default();
+            entry.kind() == Kind::Image && name.starts_with(INDEX_PREFIX)
+        });
+        for entry in entries {
+            for layer in self.manifest(entry)?.layers {
+                let index = self.child_index(&layer)?;
+                if index.manifests.iter().any(|child| child.digest == *image) {
+                    found.push(layer);
+                }
             }
         }
         Ok(found)

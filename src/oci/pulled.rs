@@ -157,6 +157,46 @@ pub struct RootEntry {
     pub artifact_type: Option<String>,
 }
 
+/// A manifest that keeps an index in a file without its images, and the config of it.
+///
+/// # Errors
+/// None of this can fail in memory.
+pub fn source_index(
+    media_type: &str,
+    digest: &Digest,
+    size: u64,
+) -> Result<[Blob; 2], serde_json::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Manifest {
+        schema_version: u8,
+        media_type: &'static str,
+        artifact_type: &'static str,
+        config: Entry,
+        layers: [Entry; 1],
+    }
+    let config = Blob::new(b"{}".to_vec());
+    let entry = |media_type: &str, digest: &Digest, size| Entry {
+        media_type: media_type.to_owned(),
+        size,
+        digest: digest.to_string(),
+        annotations: BTreeMap::new(),
+        artifact_type: None,
+    };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MANIFEST_TYPE,
+        artifact_type: SOURCE_INDEX,
+        config: entry("application/vnd.oci.empty.v1+json", &config.digest, 2),
+        layers: [entry(media_type, digest, size)],
+    };
+    let manifest = Blob::new(gojson::to_vec(&manifest)?);
+    Ok([config, manifest])
+}
+
+/// Artifact type of the manifest that keeps an index.
+pub const SOURCE_INDEX: &str = "application/vnd.sigsif.source-index.v1";
+
 /// The RootIndex with these entries.
 ///
 /// # Errors

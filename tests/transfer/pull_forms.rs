@@ -472,3 +472,108 @@ fn flags_that_do_not_fit_are_refused_or_told() {
         .says("--keep-layers and --layer-format have no effect.")
         .says("--library has no effect");
 }
+
+/// A registry that lets `joe` in, and nobody else.
+fn guarded() -> Registry {
+    let basic = |pair: &str| {
+        let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, pair);
+        format!("Basic {text}")
+    };
+    let wanted = basic(&format!("joe:{PASSWORD}"));
+    let registry = Registry::with(move |seen, _, _| {
+        (seen.header("authorization") != Some(&wanted))
+            .then(|| Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""))
+    });
+    fill_sif(&registry, "1", &read_peers(SIF));
+    registry
+}
+
+const PASSWORD: &str = "hunter2-password";
+
+#[test]
+fn a_login_comes_from_flags_variables_files_or_a_helper() {
+    let registry = guarded();
+    let home = Home::new();
+    let uri = format!("oras://{}/lab/x:1", registry.host());
+    let auth = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("joe:{PASSWORD}"));
+    let logins = json!({"auths": {registry.host(): {"auth": auth}}}).to_string();
+    fs::create_dir_all(home.join("config")).unwrap();
+    fs::create_dir_all(home.join("docker")).unwrap();
+    fs::create_dir_all(home.join("bin")).unwrap();
+    home.write("logins.json", logins.as_bytes());
+    let helper = home.write(
+        "bin/docker-credential-lab",
+        format!("#!/bin/sh\ncat >/dev/null\nprintf '{{\"Username\":\"joe\",\"Secret\":\"{PASSWORD}\"}}'\n")
+            .as_bytes(),
+    );
+    fs::set_permissions(helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let helped = json!({"credHelpers": {registry.host(): "lab"}}).to_string();
+    home.write("helped.json", helped.as_bytes());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", home.join("bin").display());
+    let start = |args: &[&str]| {
+        let mut command = pull(&home, args);
+        command
+            .env("PATH", &path)
+            .env("DOCKER_CONFIG", home.join("docker"));
+        command.args(["x.sif", &uri]);
+        command
+    };
+    // Nobody, and somebody else.
+    for args in [
+        vec![],
+        vec![
+            "--docker-username",
+            "joe",
+            "--docker-password",
+            "wrong-password",
+        ],
+    ] {
+        let outcome = run(&mut start(&args))
+            .expect(255)
+            .says("401")
+            .says("registry login");
+        assert!(!outcome.to_string().contains("wrong-password"), "{outcome}");
+        assert!(!home.join("x.sif").exists());
+    }
+    let good = |command: &mut Command| {
+        let outcome = run(command).expect(0);
+        assert!(!outcome.to_string().contains(PASSWORD), "{outcome}");
+        assert!(!outcome.to_string().contains(&auth), "{outcome}");
+        fs::remove_file(home.join("x.sif")).unwrap();
+    };
+    good(&mut start(&[
+        "--docker-username",
+        "joe",
+        "--docker-password",
+        PASSWORD,
+    ]));
+    good(
+        start(&[])
+            .env("SINGULARITY_DOCKER_USERNAME", "joe")
+            .env("SINGULARITY_DOCKER_PASSWORD", PASSWORD),
+    );
+    good(&mut start(&["--authfile", "logins.json"]));
+    good(&mut start(&["--authfile", "helped.json"]));
+    home.write("docker/config.json", logins.as_bytes());
+    good(&mut start(&[]));
+    fs::remove_file(home.join("docker/config.json")).unwrap();
+    home.write("config/docker-config.json", logins.as_bytes());
+    good(&mut start(&[]));
+}
+
+#[test]
+fn an_image_for_another_architecture_is_refused() {
+    let registry = Registry::new();
+    let layer = crate::layers::Archive::new().file("a", b"x").bytes();
+    fill(&registry, "1", &[crate::layers::gzip(&layer)]);
+    let home = Home::new();
+    let uri = format!("docker://{}/lab/x:1", registry.host());
+    for (arch, code) in [("x86_64", 0), ("arm64", 255), ("ARMHF", 255)] {
+        let mut pull = home.sigsif(["pull", "--force", "--arch", arch, "x.sif"]);
+        let outcome = run(pull.arg(&uri)).expect(code);
+        if code != 0 {
+            outcome.says("image (linux/amd64) does not satisfy required platform (linux/arm");
+        }
+    }
+}

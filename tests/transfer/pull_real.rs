@@ -375,16 +375,106 @@ fn a_signature_of_an_index_comes_with_the_image_that_was_chosen() {
         let mut pull = peer.home.sigsif(["pull", "--with-cosign", "--arch", arch]);
         pull.args(["--key", &key, &format!("{arch}.sif")])
             .arg(format!("docker://{}/lab/many:1", peer.host()));
-        run(&mut pull)
+        let outcome = run(&mut pull)
             .expect(0)
             .says("Image has 1 signatures that are valid")
             .says(&format!("The signatures are for the index {digest}"));
+        // That the other images of the index are not in the file is no fault.
+        assert!(!outcome.stderr.contains("WARNING"), "{outcome}");
+        run(&mut peer.home.sigsif(["sif", "check", &format!("{arch}.sif")])).expect(0);
+        // SingularityCE's own code passes over the index, and keeps it when it signs.
+        if let Some(mut theirs) = peer.command("SIGSIF_CE_COSIGN", "ce-cosign") {
+            let other = keys.join("p384.key");
+            theirs
+                .env("COSIGN_PASSWORD", "secret")
+                .arg("sign")
+                .arg(other);
+            run(theirs.arg(format!("{arch}.sif"))).expect(0);
+            for (name, count) in [("p256.pub", 1), ("p384.pub", 1)] {
+                let mut verify = peer.home.sigsif(["verify", "--cosign", "--key"]);
+                verify.arg(keys.join(name)).arg(format!("{arch}.sif"));
+                run(&mut verify)
+                    .expect(0)
+                    .says("Image has 2 associated signatures")
+                    .says(&format!("Image has {count} signatures that are valid"));
+            }
+        }
         // One of another key does not count, nor one for another digest.
-        let other = keys.join("p384.pub");
+        let other = keys.join("ed25519.pub");
         let mut verify = peer.home.sigsif(["verify", "--cosign", "--key"]);
         verify.arg(other).arg(format!("{arch}.sif"));
         run(&mut verify).expect(255);
     }
+}
+
+#[test]
+fn bundles_and_attestations_come_along_also_after_a_copy_by_oras() {
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    let image = layout.image("amd64", &[lower()]);
+    layout.finish(&image);
+    if !peer.fill(layout.path(), "lab/image:1") {
+        return;
+    }
+    let keys = project().join("fixtures/peers/cosign/keys");
+    let name = format!(
+        "{}/lab/image@{}",
+        peer.host(),
+        image["digest"].as_str().unwrap()
+    );
+    let predicate = peer.home.write("predicate.json", br#"{"a":1}"#);
+    let with_cosign = |verb: &str, more: &[&str]| {
+        let mut command = peer.cosign()?;
+        command
+            .env("COSIGN_PASSWORD", "secret")
+            .args([
+                verb,
+                "-y",
+                "--use-signing-config=false",
+                "--tlog-upload=false",
+                "--key",
+            ])
+            .arg(keys.join("p256.key"))
+            .args(more)
+            .arg(&name);
+        Some(run(&mut command).expect(0))
+    };
+    // cosign 3 makes bundles, which refer to the image.
+    let Some(_) = with_cosign("sign", &[]) else {
+        return;
+    };
+    let predicate = predicate.display().to_string();
+    let attest = [
+        "--new-bundle-format=false",
+        "--type",
+        "custom",
+        "--predicate",
+        &predicate,
+    ];
+    with_cosign("attest", &attest).expect("cosign");
+    let key = keys.join("p256.pub").display().to_string();
+    let pull = |name: &str| {
+        let args = ["--with-cosign", "--key", &key, "--json", "--force"];
+        let outcome = run(&mut sigsif_pull(&peer, &args, "x.sif", name)).expect(0);
+        let summary: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+        assert_eq!(summary["signatures"]["verified"], true, "{outcome}");
+        [
+            summary["image"]["bundles"].as_u64(),
+            summary["image"]["attestations"].as_u64(),
+        ]
+        .map(Option::unwrap)
+    };
+    assert_eq!(pull("lab/image:1"), [1, 1]);
+    let mut verify = peer
+        .home
+        .sigsif(["verify-attestation", "--key", &key, "x.sif"]);
+    run(&mut verify).expect(0);
+    // oras copies what refers to the image; tags are names for it.
+    let Some(mut copy) = peer.oras() else { return };
+    copy.args(["copy", "-r", "--from-plain-http", "--to-plain-http"])
+        .args(["image", "copy"].map(|name| format!("{}/lab/{name}:1", peer.host())));
+    run(&mut copy).expect(0);
+    assert_eq!(pull("lab/copy:1"), [1, 0]);
 }
 
 #[test]

@@ -15,9 +15,12 @@ use crate::layer::tree::{Tree, Whiteouts};
 use crate::layer::{self, Compression, Limits, convert, expand};
 use crate::net::http::user_agent;
 use crate::net::registry::{Access, Blob, Manifest, Session};
+use crate::oci::build::MANIFEST_TYPE;
 use crate::oci::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platform};
 use crate::oci::ocisif::INDEX_PREFIX;
-use crate::oci::pulled::{LayerKind, NewLayer, RootEntry, choose, converted, root_index};
+use crate::oci::pulled::{
+    LayerKind, NewLayer, RootEntry, SOURCE_INDEX, choose, converted, root_index, source_index,
+};
 use crate::oci::reference::Reference;
 use crate::sif::Extra;
 use crate::sif::fresh::Fresh;
@@ -353,12 +356,12 @@ fn capacity(found: &Found, artifacts: &[Artifact]) -> usize {
     let signatures = artifacts
         .iter()
         .map(|artifact| artifact.manifest.layers.len().saturating_add(2));
-    // Config, manifest, the index of the registry, the one of the file.
+    // Config, manifest, three for the index of the registry, the index of the file.
     found
         .parsed
         .layers
         .len()
-        .saturating_add(4)
+        .saturating_add(6)
         .saturating_add(signatures.fold(0, usize::saturating_add))
         .saturating_add(SPARE)
 }
@@ -558,15 +561,20 @@ impl Builder<'_> {
         let mut entries = vec![image];
         if let Some(index) = found.index.as_ref().filter(|_| !artifacts.is_empty()) {
             self.put(&index.digest, &index.bytes)?;
+            let [config, manifest] =
+                source_index(&index.media_type, &index.digest, length(&index.bytes))
+                    .map_err(Cause::plain)?;
+            self.put(&config.digest, &config.bytes)?;
+            self.put(&manifest.digest, &manifest.bytes)?;
             entries.push(RootEntry {
-                media_type: index.media_type.clone(),
-                digest: index.digest.clone(),
-                size: length(&index.bytes),
+                media_type: MANIFEST_TYPE.to_owned(),
+                size: length(&manifest.bytes),
+                digest: manifest.digest,
                 ref_name: Some(format!(
                     "{INDEX_PREFIX}{}",
                     index.digest.to_string().replacen(':', "-", 1)
                 )),
-                artifact_type: None,
+                artifact_type: Some(SOURCE_INDEX.to_owned()),
             });
         }
         for artifact in artifacts {
@@ -613,8 +621,7 @@ impl Builder<'_> {
         let media_type = manifest.media_type.clone();
         let artifact_type = manifest.artifact_type.clone();
         RootEntry {
-            media_type: media_type
-                .unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".to_owned()),
+            media_type: media_type.unwrap_or_else(|| MANIFEST_TYPE.to_owned()),
             digest: digest.clone(),
             size: length(bytes),
             ref_name: None,
