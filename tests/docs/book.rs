@@ -37,27 +37,35 @@ impl Block {
 
 /// README and all pages of the book.
 pub fn pages() -> Vec<Page> {
-    let mut paths = vec![PathBuf::from("README.md")];
-    let mut folders = vec![PathBuf::from("docs")];
+    let mut pages = pages_in(support::project(), "docs");
+    let readme = support::project().join("README.md");
+    pages.push(Page {
+        text: fs::read_to_string(readme).expect("README"),
+        path: PathBuf::from("README.md"),
+    });
+    pages.sort_by(|one, other| one.path.cmp(&other.path));
+    pages
+}
+
+/// All pages in a folder of `base` and in the folders below.
+fn pages_in(base: &Path, folder: &str) -> Vec<Page> {
+    let mut pages = Vec::new();
+    let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(support::project().join(&folder)).expect("a folder") {
+        for entry in fs::read_dir(base.join(&folder)).expect("a folder") {
             let entry = entry.expect("an entry");
             let path = folder.join(entry.file_name());
             if entry.file_type().expect("a type").is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "md") {
-                paths.push(path);
+                pages.push(Page {
+                    text: fs::read_to_string(base.join(&path)).expect("a page"),
+                    path,
+                });
             }
         }
     }
-    paths.sort();
-    paths
-        .into_iter()
-        .map(|path| Page {
-            text: fs::read_to_string(support::project().join(&path)).expect("a page"),
-            path,
-        })
-        .collect()
+    pages
 }
 
 /// The fenced blocks of a page.
@@ -98,22 +106,70 @@ pub fn blocks(page: &Page) -> Vec<Block> {
 
 #[test]
 fn the_table_of_contents_names_every_page_once() {
-    let contents = fs::read_to_string(support::project().join("docs/SUMMARY.md")).expect("SUMMARY");
-    let mut named: Vec<_> = links(&contents)
-        .into_iter()
-        .map(|link| Path::new("docs").join(link))
-        .collect();
+    contents_name_every_page(&pages_in(support::project(), "docs"), Path::new("docs"));
+}
+
+fn contents_name_every_page(pages: &[Page], folder: &Path) {
+    let is_contents = |page: &&Page| page.path.ends_with("SUMMARY.md");
+    let contents = pages.iter().find(is_contents).expect("SUMMARY.md");
+    let links = links(&contents.text).into_iter();
+    let mut named: Vec<_> = links.map(|link| folder.join(link)).collect();
     named.sort();
-    let mut there: Vec<_> = pages().into_iter().map(|page| page.path).collect();
-    there.retain(|path| path.starts_with("docs") && !path.ends_with("SUMMARY.md"));
+    let others = pages.iter().filter(|page| !is_contents(page));
+    let mut there: Vec<_> = others.map(|page| page.path.clone()).collect();
+    there.sort();
     assert_eq!(named, there);
 }
 
 #[test]
 fn every_link_leads_somewhere() {
-    let pages = pages();
+    let broken = broken_links(support::project(), &pages());
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The manual is one page; in the book it is one for each command.
+#[test]
+fn the_book_has_a_page_for_every_command() {
+    if support::tool("python3").is_none() {
+        return support::skip_without("python3");
+    }
+    let home = support::Home::new();
+    let mut command = std::process::Command::new(support::project().join(".ci/book"));
+    // Without mdbook: the pages are what is judged.
+    command
+        .arg(home.path())
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    support::run(&mut command).expect(0);
+    let pages = pages_in(home.path(), "src");
+    contents_name_every_page(&pages, Path::new("src"));
+    let broken = broken_links(home.path(), &pages);
+    let of_readme = |link: &String| link.contains("README.md");
+    assert!(broken.iter().all(of_readme), "{broken:#?}");
+    for command in sigsif::cli::command()
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set())
+    {
+        let name = match command.get_name() {
+            "verify-attestation" => "attest",
+            "man" => "completion",
+            name => name,
+        };
+        let path = Path::new("src/commands").join(format!("{name}.md"));
+        let page = pages.iter().find(|page| page.path == path);
+        let page = page.unwrap_or_else(|| panic!("the manual has no section about {name}"));
+        assert!(
+            page.text.starts_with(&format!("# {name}")),
+            "{}",
+            path.display()
+        );
+        assert!(page.text.contains(command.get_name()), "{}", path.display());
+    }
+}
+
+/// Links that lead nowhere, of pages whose paths are those in `base`.
+fn broken_links(base: &Path, pages: &[Page]) -> Vec<String> {
     let mut broken = Vec::new();
-    for page in &pages {
+    for page in pages {
         for link in links(&without_blocks(&page.text)) {
             if link.contains("://") {
                 continue;
@@ -123,7 +179,7 @@ fn every_link_leads_somewhere() {
                 "" => page.path.clone(),
                 file => normal(&page.path.parent().expect("a folder").join(file)),
             };
-            if !support::project().join(&target).exists() {
+            if !base.join(&target).exists() {
                 broken.push(format!("{}: {link}", page.path.display()));
                 continue;
             }
@@ -135,7 +191,7 @@ fn every_link_leads_somewhere() {
             }
         }
     }
-    assert!(broken.is_empty(), "{broken:#?}");
+    broken
 }
 
 /// Pages say `file.rs::name` where a test shows what they claim.
