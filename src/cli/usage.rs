@@ -43,7 +43,10 @@ pub(super) fn parse(args: &[OsString]) -> Result<Cli, super::Error> {
     };
     // Help and faults are told with everything that there is.
     parse(names_only(command))
-        .or_else(|_| parse(command()))
+        .or_else(|error| match error.kind() {
+            ErrorKind::DisplayVersion => Err(error),
+            _ => parse(command()),
+        })
         .map_err(|error| explain(&error, args))
 }
 

@@ -57,6 +57,14 @@ impl Ui {
         }
     }
 
+    /// The same without INFO lines, for what is told later.
+    pub fn without_info(self) -> Self {
+        Self {
+            level: self.level.min(Level::Quiet),
+            ..self
+        }
+    }
+
     /// Whether tags on stdout are coloured.
     pub fn color_tags(&self) -> bool {
         self.color_tags

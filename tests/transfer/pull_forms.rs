@@ -364,6 +364,28 @@ fn a_terminal_sees_bars_a_pipe_sees_lines_and_json_is_alone_on_stdout() {
         assert!(bar.contains(part), "{bar:?}");
     }
     assert!(!screen.contains("Downloaded"), "{screen}");
+    // One line for each layer, and one for the conversion.
+    let noise = |seed: u32| {
+        let words = (0..200_000_u32).map(|n| (n ^ seed).wrapping_mul(2_654_435_761));
+        let noise: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        crate::layers::gzip(&crate::layers::Archive::new().file("a", &noise).bytes())
+    };
+    let (_, layers) = fill(&registry, "2", &[noise(0), noise(0x5555)]);
+    let uri = format!("docker://{}/lab/image:2", registry.host());
+    let call = format!(
+        "{} pull --arch amd64 d.sif {uri}",
+        env!("CARGO_BIN_EXE_sigsif")
+    );
+    let mut terminal = home.clean("script");
+    terminal
+        .env("TERM", "xterm")
+        .args(["-qec", &call, "/dev/null"]);
+    let screen = String::from_utf8(run(&mut terminal).expect(0).stdout).unwrap();
+    for name in [&layers[0][7..19], &layers[1][7..19], "squashfs"] {
+        let mut lines = screen.split(['\r', '\n']);
+        let bar = lines.any(|line| line.contains(name) && line.contains("/s"));
+        assert!(bar, "{name}: {screen:?}");
+    }
 }
 
 #[test]

@@ -478,6 +478,46 @@ fn bundles_and_attestations_come_along_also_after_a_copy_by_oras() {
 }
 
 #[test]
+fn what_is_pulled_signed_and_pushed_by_singularity_comes_back() {
+    let Some(peer) = Peer::start() else { return };
+    let layout = Layout::new(&peer.home);
+    layout.finish(&layout.image("amd64", &[lower(), upper()]));
+    if !peer.fill(layout.path(), "lab/image:1") {
+        return;
+    }
+    let keys = project().join("fixtures/peers/cosign/keys");
+    let (secret, key) = (keys.join("p256.key"), keys.join("p256.pub"));
+    let key = key.display().to_string();
+    run(&mut sigsif_pull(&peer, &[], "squashed.sif", "lab/image:1")).expect(0);
+    let mut sign = peer.home.sigsif(["sign", "--cosign", "--key"]);
+    sign.env("COSIGN_PASSWORD", "secret")
+        .arg(secret)
+        .arg("squashed.sif");
+    run(&mut sign).expect(0);
+    let Some(mut push) = peer.command("SIGSIF_CE_COSIGN", "ce-cosign") else {
+        return;
+    };
+    let uri = format!("docker://{}/lab/signed:1", peer.host());
+    run(push.args(["push", "squashed.sif", &uri, "--with-cosign"])).expect(0);
+    let args = ["--with-cosign", "--key", &key];
+    let outcome = run(&mut sigsif_pull(&peer, &args, "back.sif", "lab/signed:1")).expect(0);
+    // Layers that are squashfs already need no word.
+    assert!(!outcome.stderr.contains("Layers stay"), "{outcome}");
+    let digests = |file: &str| {
+        let objects = objects(&peer.home, file);
+        let mut digests: Vec<String> = objects.iter().map(|object| digest(object)).collect();
+        digests.sort();
+        digests
+    };
+    // The same blobs in the same index.
+    assert_eq!(digests("back.sif"), digests("squashed.sif"));
+    let mut theirs = peer
+        .command("SIGSIF_CE_COSIGN", "ce-cosign")
+        .expect("as before");
+    run(theirs.args(["verify", &key, "back.sif"])).expect(0);
+}
+
+#[test]
 fn a_sif_that_oras_pushed_comes_back_and_its_signatures_decide() {
     let Some(peer) = Peer::start() else { return };
     let Some(mut push) = peer.oras() else { return };

@@ -208,7 +208,8 @@ fn native_means(
 ) -> Result<Means, Error> {
     let now = u64::try_from(super::super::wall_clock()).unwrap_or_default();
     let moment = Moment { at: now, now };
-    match gather(ui, keys, wanted, policy, moment, &|| ())? {
+    // What it says about keys is told when they are used.
+    match gather(&ui.without_info(), keys, wanted, policy, moment, &|| ())? {
         Gathered::Keys(material, demands) => Ok(Means::Native {
             servers: servers.filter(|_| material.keyrings.is_some()),
             material: Box::new(material),
@@ -237,7 +238,7 @@ fn cosign_means(
         policy,
     };
     cosign::require_sense(&wanted, others)?;
-    let (keys, demands) = wanted.keys_and_demands(ui)?;
+    let (keys, demands) = wanted.keys_and_demands(&ui.without_info())?;
     Ok(Means::Cosign { keys, demands })
 }
 
@@ -332,6 +333,13 @@ fn by_sif(
     request: &Request,
     servers: Option<Option<String>>,
 ) -> Result<Report, Cause> {
+    if !material.keys.is_empty() {
+        let count = material.keys.len();
+        ui.info(format_args!("Verifying image with {count} public key(s)"));
+    }
+    if material.keyrings.is_some() {
+        ui.info("Verifying image with PGP key material");
+    }
     super::super::with_image(path, Access::Read, |_, image| {
         if let Some(url) = servers {
             Remote::new(ui, url.as_deref())
@@ -389,6 +397,10 @@ fn by_cosign(
     demands: &Demands,
     platform: Option<&Platform>,
 ) -> Result<Verdict, Cause> {
+    ui.info(format_args!(
+        "Verifying image with sigstore/cosign signature, using {} public key(s)",
+        keys.len()
+    ));
     let choice = Choice {
         digest: None,
         platform: platform.cloned(),
