@@ -6,9 +6,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sigsif::gojson;
 use sigsif::key::crl::Crl;
 use sigsif::key::index::Index;
+use sigsif::key::ocsp::Query;
 use sigsif::key::pem::PublicKey;
 use sigsif::key::pgp::entities_from_armored_or_binary;
-use sigsif::key::x509::Certificate;
+use sigsif::key::x509::{Certificate, Moment};
 use sigsif::layer::tar::Reader;
 use sigsif::layer::tree::{Tree, Whiteouts};
 use sigsif::layer::{self, Limits};
@@ -23,6 +24,7 @@ use sigsif::sif::types::{DataType, SignatureHash};
 use sigsif::sif::{DESCRIPTOR_LEN, GroupId, Image};
 use sigsif::signer::{bundle::Bundle, dsse, pgp};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// Takes bytes and panics if something does not hold for them.
 type Target = fn(&[u8]);
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("oci_manifest", oci_manifest),
     ("simple_signing", simple_signing),
     ("bundle", bundle),
+    ("ocsp", ocsp),
     ("crl", crl),
     ("pem", pem),
     ("hkp_list", hkp_list),
@@ -57,6 +60,9 @@ pub const TARGETS: &[(&str, Target)] = &[
 const BASE: &[u8] = include_bytes!("../../fixtures/peers/native/dsse-p256.sif");
 /// The key of the DSSE envelopes in the fixtures.
 const P256: &[u8] = include_bytes!("../../fixtures/peers/keys/p256.pub.pem");
+/// A certificate to ask about, and who issued it.
+const LEAF: &[u8] = include_bytes!("../../fixtures/peers/x509/leaf.pem");
+const ISSUER: &[u8] = include_bytes!("../../fixtures/peers/x509/intermediate.pem");
 
 /// Header and descriptors are kept as they are in the file.
 fn sif(data: &[u8]) {
@@ -148,11 +154,12 @@ fn legacy_text(data: &[u8]) {
 
 /// What opens under a key carries a signature of it over exactly this payload.
 fn dsse_envelope(data: &[u8]) {
-    let key = PublicKey::from_pem(P256).expect("a key");
+    static KEY: LazyLock<PublicKey> =
+        LazyLock::new(|| PublicKey::from_pem(P256).expect("a public key"));
     let kind = dsse::SIF_METADATA_TYPE;
     let _ = dsse::canonical(data);
     let _ = dsse::entries(data);
-    let Ok(opened) = dsse::open(data, kind, std::slice::from_ref(&key)) else {
+    let Ok(opened) = dsse::open(data, kind, std::slice::from_ref(&*KEY)) else {
         return;
     };
     assert!(dsse::is_envelope(data, kind));
@@ -175,7 +182,7 @@ fn dsse_envelope(data: &[u8]) {
     }
     covered.extend_from_slice(&payload);
     let signatures = dsse::signature_values(data).expect("signatures");
-    assert!(signatures.iter().any(|s| key.verify(&covered, s)));
+    assert!(signatures.iter().any(|s| KEY.verify(&covered, s)));
 }
 
 /// Lines end as promised and the two forms of the text are one text.
@@ -227,6 +234,15 @@ fn bundle(data: &[u8]) {
     if Bundle::parse(data).is_ok() {
         serde_json::from_slice::<serde_json::Value>(data).expect("a bundle is JSON");
     }
+}
+
+/// Nobody here has the key of a responder: no answer counts.
+fn ocsp(data: &[u8]) {
+    static QUERY: LazyLock<Query> = LazyLock::new(|| {
+        let read = |pem| Certificate::from_pem(pem).expect("a certificate");
+        Query::new(&read(LEAF), &read(ISSUER)).expect("a query")
+    });
+    assert!(QUERY.judge(data, Moment::now(1_800_000_000)).is_err());
 }
 
 fn crl(data: &[u8]) {
