@@ -10,5 +10,5 @@ fuzz_target!(|data: &[u8]| {
         .iter()
         .find(|(name, _)| *name == env!("CARGO_BIN_NAME"))
         .expect("a target of this name");
-    target(data);
+    let _accepted = target(data);
 });
