@@ -3,10 +3,13 @@
 //! time and memory and must end with an exit code and a sentence.
 
 mod support;
+#[path = "fuzz/targets.rs"]
+mod targets;
 
 use proptest::prelude::*;
 use sigsif::policy::Demands;
 use sigsif::sif::Image;
+use sigsif::signer::{dsse, pgp};
 use sigsif::ui::text;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -842,4 +845,152 @@ fn look_at_everything(bytes: &Vec<u8>) {
         threads: 1,
     };
     let _ = sigsif::verify::native(&image, &key, &request);
+}
+
+/// Small fixtures, and the data of the objects in images.
+fn seeds() -> Vec<Vec<u8>> {
+    const LARGEST: u64 = 64 << 10;
+    let mut folders = vec![support::project().join("fixtures")];
+    let mut seeds = vec![Vec::new()];
+    while let Some(folder) = folders.pop() {
+        let mut paths: Vec<_> = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.metadata().expect("a file").len() > LARGEST {
+                continue;
+            }
+            let bytes = fs::read(path).expect("bytes");
+            if let Ok(image) = Image::parse(&bytes) {
+                for data in image.objects().iter().filter_map(|o| image.data(o).ok()) {
+                    seeds.extend(dsse::claimed_payload(data));
+                    seeds.extend(pgp::parse(data).map(|message| message.plaintext().to_vec()));
+                    seeds.push(data.to_vec());
+                }
+            }
+            // Configurations and references, as they were recorded.
+            for line in bytes.split(|byte| *byte == b'\n') {
+                if let Ok(value) = serde_json::from_slice(line) {
+                    strings(&value, &mut seeds);
+                }
+            }
+            seeds.push(bytes);
+        }
+    }
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 1, 1),
+        next_update: rcgen::date_time_ymd(2027, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), key);
+    let list = list.signed_by(&issuer).expect("a list");
+    seeds.extend([list.der().to_vec(), list.pem().expect("PEM").into_bytes()]);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, data) in [
+        ("a", "data"),
+        ("b/c", ""),
+        ("b/.wh.d", ""),
+        (&"long/".repeat(60), "e"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        let path = format!("{name}x");
+        archive
+            .append_data(&mut header, path, data.as_bytes())
+            .expect("an entry");
+    }
+    seeds.push(archive.into_inner().expect("an archive"));
+    let hex = "0123456789abcdef".repeat(4);
+    seeds.extend([
+        format!("SIFHASH:\n{hex}\n").into_bytes(),
+        format!("localhost:5000/one/two:tag@sha256:{hex}").into_bytes(),
+        b"alpine:3.20".to_vec(),
+        format!(
+            "version = 1\n[[signer]]\nname = 'a'\npgp = ['{}']\n[[signer]]\nname = 'b'\n\
+             key-files = ['b.pem']\n[[rule]]\npath = '/a/**/*.sif'\nsigners = ['a', 'b']\n\
+             required = ['a']\nat-least = 2\n",
+            "01234567".repeat(5)
+        )
+        .into_bytes(),
+        b"activated = true\n[[execgroup]]\ntagname = 'g'\nmode = 'whitestrict'\n\
+          dirpath = '/a'\nkeyfp = ['0123456789ABCDEF0123456789ABCDEF01234567']\n"
+            .to_vec(),
+    ]);
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+/// The strings of a document.
+fn strings(value: &serde_json::Value, into: &mut Vec<Vec<u8>>) {
+    match value {
+        serde_json::Value::String(text) => into.push(text.clone().into_bytes()),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| strings(value, into)),
+        serde_json::Value::Object(map) => map.values().for_each(|value| strings(value, into)),
+        _ => {}
+    }
+}
+
+/// Every fixture, as it is and with random changes, holds the assertions of
+/// every fuzzing target.
+#[test]
+fn targets_hold_for_seeds_and_mutations() {
+    const CHANGED: u64 = 1;
+    let seeds = seeds();
+    assert!(seeds.len() > 100, "fixtures are there");
+    // For the fuzzer: `tests/fuzz/run`.
+    if let Some(folder) = std::env::var_os("SIGSIF_SEEDS").map(PathBuf::from) {
+        fs::create_dir_all(&folder).expect("a folder");
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(number.to_string()), seed).expect("written");
+        }
+    }
+    let failures = support::parallel(targets::TARGETS, |(name, target)| {
+        let mut failures = Vec::new();
+        let mut accepted = false;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).expect("31 bits") % below.max(1)
+        };
+        for (number, seed) in seeds.iter().enumerate() {
+            for round in 0..=CHANGED {
+                let mut bytes = seed.clone();
+                if round > 0 && !bytes.is_empty() {
+                    for _ in 0..=random(4) {
+                        let at = random(bytes.len());
+                        match random(4) {
+                            0 => bytes[at] ^= 1 << random(8),
+                            1 => bytes[at] = [0, 0xff, b'"', b'\n', b':', b'/'][random(6)],
+                            2 => bytes.insert(at, b" -{}[]0\\"[random(8)]),
+                            _ => bytes.truncate(at.max(1)),
+                        }
+                    }
+                }
+                match std::panic::catch_unwind(|| target(&bytes)) {
+                    Ok(yes) => accepted |= yes,
+                    Err(_) => failures.push(format!("{name}, seed {number}, round {round}")),
+                }
+            }
+        }
+        // Nobody here has the keys that these two need.
+        if !accepted && !["cosign_key", "ocsp"].contains(name) {
+            failures.push(format!("{name} accepts no seed"));
+        }
+        failures
+    });
+    assert_eq!(failures.concat(), Vec::<String>::new());
 }
