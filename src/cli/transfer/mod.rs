@@ -52,6 +52,15 @@ pub(super) struct Connection {
 }
 
 impl RegistryArgs {
+    /// Whether any of the flags is there.
+    pub(super) fn is_given(&self) -> bool {
+        self.docker_username.is_some()
+            || self.docker_password.is_some()
+            || self.docker_login
+            || self.authfile.is_some()
+            || self.no_https.is_some()
+    }
+
     /// Looks at the flags and the environment; asks if that was wished.
     ///
     /// # Errors

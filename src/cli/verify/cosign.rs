@@ -1,5 +1,6 @@
 //! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
 
+use super::super::transfer::RegistryArgs;
 use super::super::{Cause, Error, go, oci, usage};
 use super::demands;
 use super::policy::Chosen;
@@ -72,6 +73,8 @@ pub(super) struct Wanted<'a> {
     pub(super) demands: &'a demands::Wanted,
     /// `--policy`: it names the keys.
     pub(super) policy: Option<&'a Chosen>,
+    /// How the registry is reached where the image is, if it is in one.
+    pub(super) registry: Option<&'a RegistryArgs>,
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {
@@ -133,9 +136,14 @@ impl CosignArgs {
             platform: self.platform.clone(),
             host: host(),
         };
-        let judged = match &self.local_layout {
-            Some(folder) => super::layout::judge(ui, folder, &choice, &request),
-            None => look(wanted.path, Access::Read, "not", |image| {
+        let uri = wanted.path.to_string_lossy();
+        let judged = match (&self.local_layout, wanted.registry) {
+            (Some(folder), _) => super::layout::judge(ui, folder, &choice, &request),
+            (None, Some(registry)) => {
+                super::registry::judge(ui, registry, &uri, &choice, &request)?
+                    .map(|report| (report, None))
+            }
+            (None, None) => look(wanted.path, Access::Read, "not", |image| {
                 judge(ui, image, wanted.strict, &choice, &request)
             }),
         };
@@ -222,7 +230,9 @@ fn print(text: String) -> Result<(), Error> {
 
 pub(super) fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), Error> {
     let refuse = |text: &str| Err(Error::fatal(text));
-    if wanted.demands.names_pgp() || !wanted.demands.certificates().is_empty() {
+    if wanted.registry.is_some() && wanted.strict {
+        refuse("--strict not supported: the layers stay in the registry")
+    } else if wanted.demands.names_pgp() || !wanted.demands.certificates().is_empty() {
         refuse(
             "--require of an OpenPGP key or a certificate not supported: cosign signatures are made with PEM keys",
         )

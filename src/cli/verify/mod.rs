@@ -8,6 +8,7 @@ mod material;
 mod output;
 mod policy;
 mod pulled;
+mod registry;
 mod remote;
 mod strict;
 
@@ -24,6 +25,7 @@ use self::policy::PolicyArgs;
 use self::remote::Remote;
 use self::strict::Judged;
 use super::sign::tell_deprecated;
+use super::transfer::RegistryArgs;
 use super::{Cause, Error, go, usage};
 use crate::disk::sif_file::Access;
 use crate::disk::trusted;
@@ -55,6 +57,7 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify --strict --local image.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub --local-layout folder\n  \
+                  $ sigsif verify --cosign --key cosign.pub docker://registry.example.org/tools:1\n  \
                   $ sigsif verify --format json image.sif"
 )]
 pub(super) struct Args {
@@ -102,7 +105,9 @@ pub(super) struct Args {
     /// also refuse the image if any byte of the file is not accounted for
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     strict: Option<bool>,
-    /// path of the image
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// path of the image; with --cosign also docker://REFERENCE
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
 }
@@ -133,6 +138,24 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let demanded = args.demands.load("verify")?;
     let selection = [args.group_id, args.groupid, args.sif_id, args.id];
     let selects = selection.iter().any(Option::is_some) || args.all == Some(true);
+    let in_registry = args.cosign.layout().is_none()
+        && path
+            .to_str()
+            .is_some_and(|path| path.starts_with(registry::SCHEME));
+    if in_registry && !args.cosign.is_wanted()? {
+        return Err(Error::Fatal {
+            text: "an image in a registry has no signatures of SIF".to_owned(),
+            detail: Some("--cosign --key FILE verifies its cosign signatures".to_owned()),
+        });
+    }
+    if in_registry && args.policy.is_given() {
+        return Err(Error::fatal(
+            "--policy not supported: its rules are about paths of files, and this is a registry",
+        ));
+    }
+    if !in_registry && args.registry.is_given() {
+        ui.warning("Flags about registries have no effect: the image is a file");
+    }
     let policy = args.policy.load(
         ui,
         "verify",
@@ -173,6 +196,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             strict,
             demands: &demanded,
             policy: policy.as_ref(),
+            registry: in_registry.then_some(&args.registry),
         };
         return args.cosign.run(ui, &wanted, &others);
     }

@@ -236,6 +236,7 @@ fn cosign_means(
         strict: false,
         demands: wanted,
         policy,
+        registry: None,
     };
     cosign::require_sense(&wanted, others)?;
     let (keys, demands) = wanted.keys_and_demands(&ui.without_info())?;

@@ -1,0 +1,213 @@
+//! `verify --cosign docker://`: judge the cosign signatures of an image that stays in its registry.
+//!
+//! Manifests, configs and payloads are read; layers are not. The signature names the manifest, and
+//! the manifest names the layers: who pulls them compares their digests.
+
+use super::super::transfer::artifacts::{self, Role};
+use super::super::transfer::{RegistryArgs, hint, parse_reference};
+use super::super::{Cause, Error};
+use crate::digest::Digest;
+use crate::net::registry::{self, Access, Blob, Session};
+use crate::oci::layout_view::OciLayout;
+use crate::oci::manifest::{ImageIndex, ImageManifest, Kind};
+use crate::report::CosignReport;
+use crate::ui::{Ui, one_line};
+use crate::verify::cosign::{Choice, Request};
+use crate::verify::layout;
+use serde_json::json;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+/// What is before a reference of a registry.
+pub(super) const SCHEME: &str = "docker://";
+
+/// Most bytes of documents and payloads that are kept.
+const MOST_BYTES: usize = 64 << 20;
+/// Most images of an index whose signatures are looked for.
+const MOST_SUBJECTS: usize = 8;
+
+/// Judges the image behind a reference, which begins with [`SCHEME`].
+///
+/// # Errors
+/// The outer one: the registry cannot be used as wished. The inner one: the image cannot be judged.
+pub(super) fn judge(
+    ui: &Ui,
+    args: &RegistryArgs,
+    uri: &str,
+    choice: &Choice,
+    request: &Request<'_>,
+) -> Result<Result<CosignReport, Cause>, Error> {
+    let text = uri.strip_prefix(SCHEME).unwrap_or(uri);
+    let reference = parse_reference(text).map_err(Error::fatal)?;
+    let connection = args.connect()?;
+    let session = connection.session(ui, &reference, Access::Pull)?;
+    let store = Store {
+        session: &session,
+        documents: RefCell::default(),
+        blobs: RefCell::default(),
+        kept: Cell::new(0),
+    };
+    Ok(store.judge(ui, &reference.identifier(), uri, choice, request))
+}
+
+/// What was read of a registry.
+struct Store<'a> {
+    session: &'a Session<'a>,
+    /// Bytes that are what their digest says.
+    documents: RefCell<HashMap<Digest, Vec<u8>>>,
+    /// Lengths of blobs, as manifests name them.
+    blobs: RefCell<HashMap<Digest, u64>>,
+    kept: Cell<usize>,
+}
+
+impl Store<'_> {
+    fn judge(
+        &self,
+        ui: &Ui,
+        identifier: &str,
+        uri: &str,
+        choice: &Choice,
+        request: &Request<'_>,
+    ) -> Result<CosignReport, Cause> {
+        // A tag is looked up once; everything else has its digest.
+        let top = self
+            .session
+            .manifest(identifier)
+            .map_err(failed)?
+            .ok_or_else(|| {
+                Cause::plain(format!("{}: no such image in the registry", one_line(uri)))
+            })?;
+        let kind = Kind::of(&top.media_type);
+        if kind == Kind::Other {
+            return Err(Cause::plain(format!(
+                "media type {:?} is neither an image nor an index",
+                one_line(&top.media_type)
+            )));
+        }
+        let mut subjects = vec![top.digest.clone()];
+        if kind == Kind::Index {
+            let index = ImageIndex::parse(&top.bytes)
+                .map_err(|error| Cause::plain(format!("index {}: {error}", top.digest)))?;
+            let wanted = choice.platform.as_ref().unwrap_or(&choice.host);
+            let children = index.manifests.into_iter().filter(|entry| {
+                choice.digest.as_ref() == Some(&entry.digest)
+                    || entry.platform.as_ref().is_some_and(|p| p.satisfies(wanted))
+            });
+            subjects.extend(children.map(|entry| entry.digest).take(MOST_SUBJECTS));
+        }
+        let mut entries = vec![json!({
+            "mediaType": top.media_type,
+            "digest": top.digest.to_string(),
+            "size": top.bytes.len(),
+            "annotations": {"kind": match kind {
+                Kind::Index => "dev.cosignproject.cosign/imageIndex",
+                _ => "dev.cosignproject.cosign/image",
+            }},
+        })];
+        self.keep(top.digest, top.bytes)?;
+        let mut referrers = Vec::new();
+        for subject in &subjects {
+            let mut warn = |text: String| ui.warning(one_line(&text));
+            for found in artifacts::all(self.session, subject, &mut warn).map_err(failed)? {
+                match found.role {
+                    Role::Signatures => entries.push(json!({
+                        "mediaType": found.media_type,
+                        "digest": found.digest.to_string(),
+                        "size": found.bytes.len(),
+                        "annotations": {
+                            "org.opencontainers.image.ref.name": artifacts::tag(subject, "sig"),
+                        },
+                    })),
+                    Role::Bundle => referrers.push(found.digest.clone()),
+                    Role::Attestations => continue,
+                }
+                self.keep(found.digest, found.bytes)?;
+            }
+        }
+        let index = json!({"schemaVersion": 2, "manifests": entries}).to_string();
+        let get = |digest: &Digest, limit: usize| self.get(digest, limit);
+        let view = OciLayout::new(index.as_bytes(), &get).map_err(Cause::plain)?;
+        let hash = |parts: &[(Digest, u64)]| {
+            ui.info(format_args!(
+                "Layers stay in the registry: the manifest that was signed names their digests ({} parts)",
+                parts.len()
+            ));
+            parts
+                .iter()
+                .try_for_each(|(digest, _)| self.require(digest))
+        };
+        let checked = layout::check(&view, choice, hash).map_err(told)?;
+        checked.judge(&referrers, request).map_err(told)
+    }
+
+    fn keep(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), Cause> {
+        self.store(digest, bytes).map_err(Cause::plain)
+    }
+
+    fn store(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), String> {
+        let kept = self.kept.get().saturating_add(bytes.len());
+        if kept > MOST_BYTES {
+            return Err(format!(
+                "manifests and signatures of more than {MOST_BYTES} bytes are not looked at"
+            ));
+        }
+        self.kept.set(kept);
+        if let Ok(manifest) = ImageManifest::parse(&bytes) {
+            let named = std::iter::once(manifest.config).chain(manifest.layers);
+            let named = named.map(|content| (content.digest, content.size));
+            self.blobs.borrow_mut().extend(named);
+        }
+        self.documents.borrow_mut().insert(digest, bytes);
+        Ok(())
+    }
+
+    /// The bytes of a manifest, config or payload.
+    fn get(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, String> {
+        let told = |error: registry::Error| one_line(&error.to_string());
+        if let Some(bytes) = self.documents.borrow().get(digest) {
+            return Ok(Some(bytes.clone()));
+        }
+        let size = self.blobs.borrow().get(digest).copied();
+        let bytes = match size {
+            Some(size) => {
+                let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+                match self.session.small_blob(&Blob { digest, size }, limit) {
+                    Ok(bytes) => bytes,
+                    Err(error) if error.status() == Some(404) => return Ok(None),
+                    Err(error) => return Err(told(error)),
+                }
+            }
+            None => match self.session.manifest(&digest.to_string()).map_err(told)? {
+                Some(manifest) => manifest.bytes,
+                None => return Ok(None),
+            },
+        };
+        self.store(digest.clone(), bytes.clone())?;
+        Ok(Some(bytes))
+    }
+
+    /// Fails unless the registry has a part of the image.
+    fn require(&self, digest: &Digest) -> Result<(), String> {
+        if self.documents.borrow().contains_key(digest) {
+            return Ok(());
+        }
+        match self.session.has_blob(digest) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("{digest} is not in the registry")),
+            Err(error) => Err(one_line(&error.to_string())),
+        }
+    }
+}
+
+/// There is no folder here.
+fn told(error: layout::Error) -> Cause {
+    let text = error.to_string();
+    Cause::plain(one_line(&text.replace("from OCI layout", "from registry")))
+}
+
+fn failed(error: registry::Error) -> Cause {
+    Cause {
+        detail: hint(&error),
+        text: one_line(&error.to_string()),
+    }
+}
