@@ -18,6 +18,8 @@ mod pull_real;
 mod push_faults;
 #[path = "transfer/push_real.rs"]
 mod push_real;
+#[path = "transfer/registry_sign.rs"]
+mod registry_sign;
 #[path = "transfer/server.rs"]
 mod server;
 #[allow(dead_code, reason = "of the key servers only TLS is used")]

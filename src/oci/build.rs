@@ -46,6 +46,7 @@ impl Blob {
 }
 
 /// A signature or an attestation that is to be added.
+#[derive(Clone)]
 pub struct NewLayer {
     /// Media type of the payload.
     pub media_type: &'static str,

@@ -115,7 +115,7 @@ pub fn cosign(
     let mut signed = Vec::new();
     let mut additions = Vec::new();
     for image in images {
-        let (layer, suffix) = layer(key, &image.digest, request.claim)?;
+        let (layer, suffix) = new_layer(key, &image.digest, request.claim)?;
         let known = is_known(oci, key, &image.digest, &layer, suffix)?;
         signed.push((image.digest.clone(), !known));
         if !known {
@@ -135,7 +135,11 @@ pub fn cosign(
     })
 }
 
-fn layer(
+/// Makes a signature or an attestation of an image, and the suffix under which it is stored.
+///
+/// # Errors
+/// The key does not sign, or the payload cannot be written.
+pub fn new_layer(
     key: &PrivateKey,
     image: &Digest,
     claim: &Claim<'_>,

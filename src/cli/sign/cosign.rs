@@ -1,5 +1,6 @@
 //! `sign --cosign`: sign an image of an OCI-SIF in the manner of cosign.
 
+use super::registry;
 use crate::cli::oci::Which;
 use crate::cli::{self, Error, oci, passphrase, private_key, usage};
 use crate::net::http::user_agent;
@@ -79,11 +80,29 @@ pub(super) fn run(
         "Sigstore/cosign compatible signature, using key material from '{}'",
         key.display()
     ));
-    // Faults of the file come before questions about keys.
-    oci::require(path).map_err(|cause| cause.fatal(""))?;
+    let uri = path
+        .to_str()
+        .filter(|uri| uri.starts_with(registry::SCHEME));
+    match uri {
+        Some(_) => require_for_registry(args)?,
+        None => {
+            if args.registry.is_given() {
+                ui.warning("Flags about registries have no effect: the image is a file");
+            }
+            // Faults of the file come before questions about keys.
+            oci::require(path).map_err(|cause| cause.fatal(""))?;
+        }
+    }
     let key = private_key::load(key, &args.passphrase, &mut Console)
         .map_err(passphrase::fatal(NO_KEY))?
         .key;
+    if let Some(uri) = uri {
+        let statement = registry::Statement {
+            reference: args.cosign.reference.as_deref(),
+            optional: &optional,
+        };
+        return registry::sign(ui, &args.registry, uri, &key, &statement);
+    }
     let request = Request {
         choice: &args.cosign.which.choice(),
         recursive: args.cosign.recursive,
@@ -94,6 +113,19 @@ pub(super) fn run(
         threads: cli::threads(),
     };
     oci::sign(ui, path, args.no_wait, &key, &request, now)
+}
+
+/// A reference says which image is meant.
+fn require_for_registry(args: &super::Args) -> Result<(), Error> {
+    let named = args.cosign.which.given();
+    let named = named.or(args.cosign.recursive.then_some("recursive"));
+    match named.or(args.no_wait.then_some("no-wait")) {
+        None => Ok(()),
+        Some(name) => Err(Error::Fatal {
+            text: format!("--{name} not supported with an image in a registry"),
+            detail: Some("docker://HOST/REPOSITORY@DIGEST names an image of an index".to_owned()),
+        }),
+    }
 }
 
 /// In the order and the words of the originals.

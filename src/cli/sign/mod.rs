@@ -1,8 +1,10 @@
 //! `sign`: add signatures to an image.
 
 mod cosign;
+mod registry;
 
 use super::passphrase::{self, Source};
+use super::transfer::RegistryArgs;
 use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::disk::sif_file::Access;
@@ -66,7 +68,9 @@ pub(super) struct Args {
     /// fail at once if another program is changing the image
     #[arg(long)]
     no_wait: bool,
-    /// path of the image
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// path of the image; with --cosign also docker://REFERENCE
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
 }
@@ -90,6 +94,18 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         return cosign::run(ui, &args, key.as_deref(), &path);
     }
     args.cosign.require_none()?;
+    if path
+        .to_str()
+        .is_some_and(|path| path.starts_with(registry::SCHEME))
+    {
+        return Err(Error::Fatal {
+            text: "an image in a registry has no signatures of SIF".to_owned(),
+            detail: Some("--cosign --key FILE signs it in the manner of cosign".to_owned()),
+        });
+    }
+    if args.registry.is_given() {
+        ui.warning("Flags about registries have no effect: the image is a file");
+    }
     match &key {
         Some(key) => ui.info(format_args!(
             "Signing image with key material from '{}'",

@@ -1,7 +1,8 @@
 //! Signatures in a registry: what is added never takes the place of what is there.
 //!
 //! The protocol knows no transactions: what was written is read again, and if somebody else wrote
-//! at the same time, both are put together once more.
+//! at the same time, both are put together once more. Somebody who needs longer than the pause
+//! before the last look can still be in the way.
 //!
 //! Source: spec/oci-sif-cosign.md 5.2, 5.5.
 
@@ -11,9 +12,14 @@ use crate::net::registry::{Blob as RemoteBlob, Error, Session, Source};
 use crate::oci::build::{self, Blob, CosignImage, Existing, MANIFEST_TYPE, cosign_image};
 use crate::oci::manifest::{ContentDescriptor, ImageManifest};
 use std::io::{self, Cursor, Read};
+use std::time::{Duration, Instant};
 
 /// How often others may be faster.
 const ATTEMPTS: usize = 8;
+/// What is waited for others who are writing at the same time.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// As much at the most.
+const LONGEST: Duration = Duration::from_secs(3);
 /// Largest config of a signature image, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
 
@@ -46,7 +52,6 @@ pub(in crate::cli) enum Failure {
 /// What is to be in the registry.
 pub(in crate::cli) enum Addition<'a> {
     /// New entries with their payloads.
-    #[allow(dead_code, reason = "for signing in a registry")]
     Layers(&'a dyn Fn() -> Vec<build::NewLayer>),
     /// An image of signatures from elsewhere, whose payloads are in the registry already.
     Image {
@@ -70,6 +75,7 @@ pub(in crate::cli) fn add(
     let tag = super::artifacts::tag(subject, role.suffix());
     let mut told = None;
     for _ in 0..ATTEMPTS {
+        let begin = Instant::now();
         let old = tagged(session, subject, role)?.filter(|old| !old.manifest.layers.is_empty());
         let before = old.as_ref().map_or(0, |old| old.manifest.layers.len());
         let (manifest, blobs) = match (&old, addition) {
@@ -96,13 +102,19 @@ pub(in crate::cli) fn add(
         }
         let media_type = parsed.media_type.as_deref().unwrap_or(MANIFEST_TYPE);
         session.put_manifest(&tag, media_type, &manifest)?;
-        let now = tagged(session, subject, role)?;
-        let is_there = |layer: &ContentDescriptor| {
-            let layers = now.iter().flat_map(|now| &now.manifest.layers);
-            layers.into_iter().any(|other| same(other, layer))
+        let is_there = || -> Result<bool, Failure> {
+            let now = tagged(session, subject, role)?;
+            let there = now.map(|now| now.manifest.layers).unwrap_or_default();
+            let mut wanted = parsed.layers.iter();
+            Ok(wanted.all(|layer| there.iter().any(|other| same(other, layer))))
         };
-        if parsed.layers.iter().all(is_there) {
-            return Ok(merged);
+        // Who read before this was written writes within the time that it takes, and then ours
+        // is gone although it was there.
+        if is_there()? {
+            std::thread::sleep(begin.elapsed().saturating_mul(2).clamp(SHORTEST, LONGEST));
+            if is_there()? {
+                return Ok(merged);
+            }
         }
     }
     Err(Failure::Race)
