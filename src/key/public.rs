@@ -24,6 +24,9 @@ pub enum Scheme {
     Sha512,
     /// Ed25519 over the message.
     Ed25519,
+    /// Ed25519ph, over SHA-512 of the message: what cosign and SingularityCE
+    /// make with such a key, and do not verify.
+    Ed25519ph,
 }
 
 impl Scheme {
@@ -34,6 +37,7 @@ impl Scheme {
             Self::Sha384 => "SHA-384",
             Self::Sha512 => "SHA-512",
             Self::Ed25519 => "Ed25519",
+            Self::Ed25519ph => "Ed25519ph",
         }
     }
 }
@@ -151,6 +155,9 @@ impl PublicKey {
             }
             PublicKind::P521(key) => {
                 ecdsa::verify(key, &Sha512::digest(message), signature).then_some(Scheme::Sha512)
+            }
+            PublicKind::Ed25519(key) => {
+                verify_ed25519ph(key, message, signature).then_some(Scheme::Ed25519ph)
             }
             _ => None,
         }
@@ -344,6 +351,21 @@ pub(super) fn bit_length(number: &[u8]) -> usize {
     digits.count() * 8 + usize::try_from(first).unwrap_or(0)
 }
 
+/// Ed25519ph without a context, as strict as the pure kind is verified: a canonical scalar, no point
+/// of small order.
+///
+/// Source: RFC 8032, 5.1.
+fn verify_ed25519ph(key: &ed25519_dalek::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    // The library takes the hash of an older generation only.
+    use ed25519_dalek::{Digest as _, Sha512};
+    let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else {
+        return false;
+    };
+    let hashed = Sha512::new().chain_update(message);
+    key.verify_prehashed_strict(hashed, None, &signature)
+        .is_ok()
+}
+
 fn ssh_ecdsa(curve: &str, point: &[u8]) -> Vec<u8> {
     let name = format!("ecdsa-sha2-{curve}");
     ssh_wire(&[name.as_bytes(), curve.as_bytes(), point])
@@ -390,3 +412,44 @@ const SHA256_DIGEST_INFO: [u8; 19] = [
     0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
     0x00, 0x04, 0x20,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_hashed_ed25519_of_the_rfc_and_no_change_of_it() {
+        // RFC 8032, section 7.3.
+        let key = hex::decode("ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf");
+        let signature = hex::decode(
+            "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41\
+             31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406",
+        );
+        let (key, signature) = (key.unwrap(), signature.unwrap());
+        let kind = ed25519_dalek::VerifyingKey::from_bytes(&key.try_into().unwrap()).unwrap();
+        let key = PublicKey::new(PublicKind::Ed25519(kind)).unwrap();
+        assert_eq!(
+            key.verify_cosign(b"abc", &signature),
+            Some(Scheme::Ed25519ph)
+        );
+        assert!(!key.verify(b"abc", &signature));
+        assert_eq!(key.verify_cosign(b"abd", &signature), None);
+        for at in 0..signature.len() * 8 {
+            let mut changed = signature.clone();
+            changed[at / 8] ^= 1 << (at % 8);
+            assert_eq!(key.verify_cosign(b"abc", &changed), None, "bit {at}");
+        }
+        // The same scalar, written as one that is larger by the group's order.
+        let order = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
+        let order = hex::decode(order).unwrap();
+        let mut twin = signature.clone();
+        let mut carry = 0;
+        for (byte, add) in twin[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            (*byte, carry) = (sum.to_le_bytes()[0], sum >> 8);
+        }
+        assert_eq!(key.verify_cosign(b"abc", &twin), None);
+        assert_eq!(key.verify_cosign(b"abc", &[0; 64]), None);
+        assert_eq!(key.verify_cosign(b"abc", &signature[..63]), None);
+    }
+}

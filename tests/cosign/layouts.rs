@@ -11,6 +11,12 @@ use std::path::Path;
 /// image counts as verified by the key that fits, reason.
 const DIFFERENT: &[(&str, bool, &str)] = &[
     (
+        "sig/ed25519",
+        true,
+        "cosign signs Ed25519ph, which it cannot verify",
+    ),
+    ("bundle/ed25519", true, "as for sig/ed25519"),
+    (
         "sig/p384",
         true,
         "P-384 signs SHA-384, and that is verified without a flag",

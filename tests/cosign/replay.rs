@@ -15,6 +15,11 @@ const DIFFERENT: &[(&str, bool, &str)] = &[
         "P-384 signs SHA-384, and that is verified too",
     ),
     (
+        "key-ed25519",
+        true,
+        "SingularityCE signs Ed25519ph, and that is verified too",
+    ),
+    (
         "key-p521",
         true,
         "P-521 signs SHA-512, and that is verified too",
@@ -178,6 +183,7 @@ fn fitting_key(name: &str) -> Option<&'static str> {
     Some(match name {
         "key-p384" => "keys/p384.pub",
         "key-p521" => "keys/p521.pub",
+        "key-ed25519" => "keys/ed25519.pub",
         _ => "keys/p256.pub",
     })
 }
