@@ -14,6 +14,10 @@ mod pull_faults;
 mod pull_forms;
 #[path = "transfer/pull_real.rs"]
 mod pull_real;
+#[path = "transfer/push_faults.rs"]
+mod push_faults;
+#[path = "transfer/push_real.rs"]
+mod push_real;
 #[path = "transfer/server.rs"]
 mod server;
 #[allow(dead_code, reason = "of the key servers only TLS is used")]

@@ -7,7 +7,7 @@ use super::super::transfer::artifacts::Role;
 use super::super::transfer::merge::{self, Addition, put_bytes};
 use super::super::transfer::{Connection, at_once, going_on, parse_reference};
 use super::super::{Cause, Error, threads, with_image};
-use super::oras::{counted, failed};
+use super::oras::{cannot_open, counted, failed};
 use super::{Signatures, Summary};
 use crate::digest::Digest;
 use crate::disk::sif_file::{Access, SifFile};
@@ -52,6 +52,17 @@ pub(super) fn run(
     let prefix = "Unable to push image to oci registry: ";
     let reference = parse_reference(reference).map_err(|text| Cause::plain(text).fatal(prefix))?;
     let session = connection.session(ui, &reference, registry::Access::Push)?;
+    push(ui, &session, path, &reference, wanted).map_err(|cause| cause.fatal(prefix))
+}
+
+/// As [`run`], for a repository that is known already.
+pub(super) fn push(
+    ui: &Ui,
+    session: &Session<'_>,
+    path: &Path,
+    reference: &Reference,
+    wanted: &Wanted<'_>,
+) -> Result<Summary, Cause> {
     let pushed = with_image(path, Access::Read, |file, image| {
         if !is_oci_sif(image) {
             return Err(Cause {
@@ -64,27 +75,16 @@ pub(super) fn run(
         let oci = OciSif::new(image).map_err(Cause::plain)?;
         let push = Push {
             ui,
-            session: &session,
+            session,
             file,
             oci: &oci,
-            reference: &reference,
+            reference,
             sent: AtomicU64::new(0),
             present: AtomicU64::new(0),
         };
         push.run(wanted)
     });
-    pushed
-        .unwrap_or_else(|unreadable| {
-            Err(Cause {
-                text: format!(
-                    "could not open image {}: {}",
-                    path.display(),
-                    unreadable.text
-                ),
-                detail: unreadable.detail,
-            })
-        })
-        .map_err(|cause| cause.fatal(prefix))
+    pushed.unwrap_or_else(|unreadable| Err(cannot_open(path, unreadable)))
 }
 
 struct Push<'a, 'i, 'm> {

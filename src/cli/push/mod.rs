@@ -1,6 +1,7 @@
 //! `push`: an image into a registry or a library.
 
 mod docker;
+mod library;
 mod oras;
 
 use super::pull::docker::LayerFormat;
@@ -17,12 +18,13 @@ use std::time::Instant;
 ///
 /// An OCI-SIF goes to docker:// as the image that it holds, with --with-cosign together with its
 /// signatures and attestations: those that the registry has already stay. Any SIF goes to oras://
-/// as it is. The file is never changed.
+/// as it is, and to library:// if it is signed. The file is never changed.
 #[derive(clap::Args)]
 #[command(
     override_usage = "sigsif [global options...] push [push options...] <image path> <URI>",
     after_help = "Examples:\n  \
                   $ sigsif push --with-cosign tools.oci.sif docker://registry.example.org/tools:1\n  \
+                  $ sigsif push tools.sif library://lab/default/tools:1\n  \
                   $ sigsif push tools.sif oras://registry.example.org/tools:1"
 )]
 pub(super) struct Args {
@@ -35,6 +37,15 @@ pub(super) struct Args {
     /// a repository of the same registry that may have the layers already
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     mount_from: Option<String>,
+    /// the library to push to, instead of the endpoint's
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    library: Option<String>,
+    /// description of the image, for a library
+    #[arg(short = 'D', long, value_name = "string", allow_hyphen_values = true)]
+    description: Option<String>,
+    /// push to a library without a look at signatures
+    #[arg(short = 'U', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
+    allow_unsigned: Option<bool>,
     /// print what was done as JSON
     #[arg(long)]
     json: bool,
@@ -82,19 +93,32 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         return Err(Error::fatal(format!("bad uri {}", one_line(uri))));
     }
     let with_cosign = super::switch(args.with_cosign, "with-cosign", "WITH_COSIGN")?;
+    let allow_unsigned = super::switch(args.allow_unsigned, "allow-unsigned", "ALLOW_UNSIGNED")?;
+    let layer_format = args
+        .layer_format
+        .map_or_else(super::pull::environment_format, |format| Ok(Some(format)))?;
+    args.tell_idle(ui, transport);
+    let layers = docker::Wanted {
+        with_cosign,
+        format: layer_format,
+        mount_from: args.mount_from.as_deref(),
+    };
     let begin = Instant::now();
     let mut summary = match transport {
-        "docker" => {
-            let wanted = docker::Wanted {
-                with_cosign,
-                format: args
-                    .layer_format
-                    .map_or_else(super::pull::environment_format, |format| Ok(Some(format)))?,
-                mount_from: args.mount_from.as_deref(),
-            };
-            docker::run(ui, &args.registry.connect()?, &file, rest, &wanted)?
-        }
+        "docker" => docker::run(ui, &args.registry.connect()?, &file, rest, &layers)?,
         "oras" => oras::run(ui, &args.registry.connect()?, &file, rest)?,
+        "library" => {
+            let named = args.library.clone().or_else(|| {
+                super::env_value("LIBRARY").map(|value| value.to_string_lossy().into_owned())
+            });
+            let wanted = library::Wanted {
+                library: named.as_deref().filter(|uri| !uri.is_empty()),
+                description: args.description.as_deref().unwrap_or_default(),
+                allow_unsigned,
+                layers,
+            };
+            library::run(ui, &args.registry.connect()?, &file, rest, &wanted)?
+        }
         other => {
             return Err(Error::fatal(format!(
                 "Unsupported transport type: {}",
@@ -111,6 +135,29 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         return super::print(format!("{text}\n"));
     }
     Ok(())
+}
+
+impl Args {
+    /// Tells of flags that have no effect where the image goes.
+    fn tell_idle(&self, ui: &Ui, transport: &str) {
+        let to_library = transport == "library";
+        let of_layers = transport == "oras";
+        for (flag, is_idle) in [
+            ("--library", self.library.is_some() && !to_library),
+            ("--description", self.description.is_some() && !to_library),
+            (
+                "--allow-unsigned",
+                self.allow_unsigned == Some(true) && !to_library,
+            ),
+            ("--with-cosign", self.with_cosign == Some(true) && of_layers),
+            ("--layer-format", self.layer_format.is_some() && of_layers),
+            ("--mount-from", self.mount_from.is_some() && of_layers),
+        ] {
+            if is_idle {
+                ui.warning(format_args!("{flag} has no effect with {transport}://"));
+            }
+        }
+    }
 }
 
 fn name(path: &Path) -> String {

@@ -42,13 +42,7 @@ fn push(
     let session = connection.session(ui, &reference, registry::Access::Push)?;
     let sent = with_image(path, Access::Read, |file, _| {
         let size = file.len();
-        let digest = hash(file).map_err(|error| {
-            Cause::plain(format!(
-                "read {}: {}",
-                path.display(),
-                crate::disk::errno_text(&error)
-            ))
-        })?;
+        let digest = hash(file, path)?;
         let mut summary = Summary::default();
         let bars = Bars::new(ui);
         let bar = Arc::new(bars.bar(&super::name(path), Some(size)));
@@ -83,16 +77,19 @@ fn push(
         summary.digest = HashAlgorithm::Sha256.digest(&manifest).to_string();
         Ok(summary)
     });
-    Ok(sent.unwrap_or_else(|unreadable: Cause| {
-        Err(Cause {
-            text: format!(
-                "could not open image {}: {}",
-                path.display(),
-                unreadable.text
-            ),
-            detail: unreadable.detail,
-        })
-    }))
+    Ok(sent.unwrap_or_else(|unreadable| Err(cannot_open(path, unreadable))))
+}
+
+/// Why an image cannot be pushed that cannot be read.
+pub(super) fn cannot_open(path: &Path, unreadable: Cause) -> Cause {
+    Cause {
+        text: format!(
+            "could not open image {}: {}",
+            path.display(),
+            unreadable.text
+        ),
+        detail: unreadable.detail,
+    }
 }
 
 pub(super) fn failed(error: registry::Error) -> Cause {
@@ -102,12 +99,17 @@ pub(super) fn failed(error: registry::Error) -> Cause {
     }
 }
 
-fn hash(file: &SifFile) -> io::Result<Digest> {
-    let mut reader = file.reader(0, file.len())?;
+/// SHA-256 of a file.
+pub(super) fn hash(file: &SifFile, path: &Path) -> Result<Digest, Cause> {
+    let fail = |error: io::Error| {
+        let reason = crate::disk::errno_text(&error);
+        Cause::plain(format!("read {}: {reason}", path.display()))
+    };
+    let mut reader = file.reader(0, file.len()).map_err(fail)?;
     let mut hasher = HashAlgorithm::Sha256.hasher();
     let mut chunk = vec![0; 1 << 20];
     loop {
-        match reader.read(&mut chunk)? {
+        match reader.read(&mut chunk).map_err(fail)? {
             0 => return Ok(hasher.finish()),
             count => hasher.update(chunk.get(..count).unwrap_or_default()),
         }

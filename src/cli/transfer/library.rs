@@ -63,6 +63,8 @@ pub(in crate::cli) struct Opened<'c> {
     pub(in crate::cli) library: Library<'c>,
     /// Host and port.
     pub(in crate::cli) host: String,
+    /// Whether it comes with a token.
+    pub(in crate::cli) has_token: bool,
 }
 
 /// The library of `--library`, of the reference, or of the endpoint in use: only the last gets
@@ -125,6 +127,7 @@ pub(in crate::cli) fn open<'c>(
         None => host.to_owned(),
     };
     Ok(Opened {
+        has_token: token.is_some(),
         library: Library::new(connection.client(), url, token),
         host,
     })

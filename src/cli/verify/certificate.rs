@@ -17,7 +17,7 @@ const MAX_POOL: u64 = 16 << 20;
 /// Largest file of revocation lists, in bytes.
 const MAX_CRL: u64 = 64 << 20;
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct CertificateArgs {
     /// path to the certificate
     #[arg(long, value_name = "string", allow_hyphen_values = true)]

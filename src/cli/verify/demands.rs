@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Flags that demand signers.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct DemandArgs {
     /// this signer must have signed all that is checked: a whole OpenPGP fingerprint, or a file
     /// with a public key or a certificate (PEM); may be given again

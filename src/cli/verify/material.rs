@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub(super) const NO_KEY: &str = "failed to load key material: ";
 
 /// Flags that name keys.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct KeyArgs {
     /// path to a public key file (PEM); may be given again
     #[arg(long, value_name = "string", allow_hyphen_values = true)]

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 const NO_POLICY: &str = "failed to load policy: ";
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct PolicyArgs {
     /// file that says who may sign which images (TOML)
     #[arg(long, value_name = "string", allow_hyphen_values = true)]

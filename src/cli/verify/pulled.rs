@@ -29,7 +29,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Flags about who has to have signed.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(in crate::cli) struct JudgeArgs {
     #[command(flatten)]
     key: KeyArgs,
@@ -251,6 +251,15 @@ impl Judge {
     /// Whether an image without signatures is nothing to warn of.
     pub(in crate::cli) fn allows_unsigned(&self) -> bool {
         self.allow_unsigned
+    }
+
+    /// Refuses whatever is not proved, although nobody named a signer.
+    #[must_use]
+    pub(in crate::cli) fn must_hold(self) -> Self {
+        Self {
+            demands: true,
+            ..self
+        }
     }
 
     /// Judges the file that `path` leads to now; `shown` is how people know it.
