@@ -260,4 +260,12 @@ mod tests {
             let _ = DockerConfig::parse(&bytes);
         }
     }
+
+    #[test]
+    fn numbers_of_others_keep_every_digit() {
+        // The nearest float and its neighbour; the fuzzer found that they were mixed up.
+        let text = "{\n\t\"auths\": {},\n\t\"n\": 1.7333333333333333e+84\n}";
+        let config = DockerConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!(&*config.to_json(), text.as_bytes());
+    }
 }

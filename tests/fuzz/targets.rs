@@ -174,7 +174,11 @@ fn dsse_envelope(data: &[u8]) -> bool {
     };
     assert!(dsse::is_envelope(data, kind));
     // An independent reading: serde_json's own values, PAE by hand.
-    let value: serde_json::Value = serde_json::from_slice(data).expect("JSON");
+    // They refuse what ours, as Go, does not look at: text without meaning in
+    // members that nobody knows.
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else {
+        return true;
+    };
     assert_eq!(value["payloadType"], kind);
     let payload = STANDARD
         .decode(value["payload"].as_str().expect("text"))
@@ -236,14 +240,17 @@ fn oci_manifest(data: &[u8]) -> bool {
     read && is_json(data)
 }
 
-/// As `native`; what was odd about the text is not printed again.
+/// As `native`; Go prints the float 0.0 as the integer 0.
 fn simple_signing(data: &[u8]) -> bool {
-    let Ok(mut payload) = SimpleSigning::parse(data) else {
+    let Ok(payload) = SimpleSigning::parse(data) else {
         return false;
     };
     let text = payload.to_bytes().expect("it prints");
-    payload.oddities.clear();
-    assert_eq!(SimpleSigning::parse(&text).expect("it reads"), payload);
+    let again = SimpleSigning::parse(&text).expect("it reads");
+    assert_eq!(again.to_bytes().expect("it prints"), text);
+    assert_eq!(again.reference, payload.reference);
+    assert_eq!(again.digest, payload.digest);
+    assert_eq!(again.kind, payload.kind);
     true
 }
 
@@ -252,9 +259,9 @@ fn bundle(data: &[u8]) -> bool {
     read && is_json(data)
 }
 
-/// What a reader of ours took is JSON for another one, too.
+/// What a reader of ours took is one JSON value, nothing behind it.
 fn is_json(data: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(data).expect("JSON");
+    serde_json::from_slice::<serde::de::IgnoredAny>(data).expect("JSON");
     true
 }
 
@@ -375,7 +382,25 @@ fn go_json(data: &[u8]) -> bool {
     };
     let text = gojson::to_vec(&value).expect("it prints");
     let again: serde_json::Value = serde_json::from_slice(&text).expect("it reads");
-    assert_eq!(again, value);
+    assert!(mean_the_same(&again, &value), "{again} for {value}");
     assert!(!text.iter().any(|byte| b"<>&".contains(byte)));
     true
+}
+
+/// Numbers are those of Go, which has only floats.
+fn mean_the_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object};
+    match (one, other) {
+        (Number(one), Number(other)) => one.as_f64() == other.as_f64(),
+        (Array(one), Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| mean_the_same(a, b))
+        }
+        (Object(one), Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(name, a)| other.get(name).is_some_and(|b| mean_the_same(a, b)))
+        }
+        _ => one == other,
+    }
 }
