@@ -3,6 +3,8 @@
 //! time and memory and must end with an exit code and a sentence.
 
 mod support;
+#[path = "fuzz/targets.rs"]
+mod targets;
 
 use proptest::prelude::*;
 use sigsif::policy::Demands;
@@ -842,4 +844,83 @@ fn look_at_everything(bytes: &Vec<u8>) {
         threads: 1,
     };
     let _ = sigsif::verify::native(&image, &key, &request);
+}
+
+/// Small fixtures, and the data of the objects in images.
+fn seeds() -> Vec<Vec<u8>> {
+    const LARGEST: u64 = 64 << 10;
+    let mut folders = vec![support::project().join("fixtures")];
+    let mut seeds = vec![Vec::new()];
+    while let Some(folder) = folders.pop() {
+        let mut paths: Vec<_> = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.metadata().expect("a file").len() > LARGEST {
+                continue;
+            }
+            let bytes = fs::read(path).expect("bytes");
+            if let Ok(image) = Image::parse(&bytes) {
+                let data = image.objects().iter().filter_map(|o| image.data(o).ok());
+                seeds.extend(data.map(<[u8]>::to_vec));
+            }
+            seeds.push(bytes);
+        }
+    }
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+/// Every fixture, as it is and with random changes, holds the assertions of
+/// every fuzzing target.
+#[test]
+fn targets_hold_for_seeds_and_mutations() {
+    const CHANGED: u64 = 2;
+    let seeds = seeds();
+    assert!(seeds.len() > 100, "fixtures are there");
+    // For the fuzzer: `tests/fuzz/run`.
+    if let Some(folder) = std::env::var_os("SIGSIF_SEEDS").map(PathBuf::from) {
+        fs::create_dir_all(&folder).expect("a folder");
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(number.to_string()), seed).expect("written");
+        }
+    }
+    let failures = support::parallel(targets::TARGETS, |(name, target)| {
+        let mut failures = Vec::new();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).expect("31 bits") % below.max(1)
+        };
+        for (number, seed) in seeds.iter().enumerate() {
+            for round in 0..=CHANGED {
+                let mut bytes = seed.clone();
+                if round > 0 && !bytes.is_empty() {
+                    for _ in 0..=random(4) {
+                        let at = random(bytes.len());
+                        match random(4) {
+                            0 => bytes[at] ^= 1 << random(8),
+                            1 => bytes[at] = [0, 0xff, b'"', b'\n', b':', b'/'][random(6)],
+                            2 => bytes.insert(at, b" -{}[]0\\"[random(8)]),
+                            _ => bytes.truncate(at.max(1)),
+                        }
+                    }
+                }
+                if std::panic::catch_unwind(|| target(&bytes)).is_err() {
+                    failures.push(format!("target {name}, seed {number}, round {round}"));
+                }
+            }
+        }
+        failures
+    });
+    assert_eq!(failures.concat(), Vec::<String>::new());
 }

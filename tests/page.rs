@@ -70,11 +70,13 @@ fn reads_what_verify_says() {
         "unsigned",
         "dsse-p256",
         "pgp-one.truncated",
+        "dsse-ed25519",
+        "dsse-p256.object-2-ungrouped",
     ];
     for name in names {
         let image = home.copy(&format!("native/{name}.sif"), &format!("{name}.sif"));
         let mut command = home.sigsif(["verify", "--format", "json", "--local"]);
-        if name.starts_with("dsse") {
+        if name == "dsse-p256" {
             command = home.sigsif(["verify", "--format", "json", "--key"]);
             command.arg(&key);
         }
@@ -99,6 +101,8 @@ fn reads_what_verify_says() {
             "Refused",
             "Not signed, or in part",
             "Verified",
+            "Refused",
+            "Signer not known",
             "Refused"
         ]
     );

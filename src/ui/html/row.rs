@@ -57,7 +57,10 @@ impl Verdict {
         let others = line.problems.iter().chain(&line.reason);
         let others: Vec<_> = others.filter(|text| !of_policy(text)).collect();
         if !failed.is_empty() {
-            return match failed.iter().all(|s| s.is_by_unknown()) {
+            // Something else may be wrong besides, whoever signed.
+            let mut problems = line.problems.iter();
+            let no_other = problems.all(|text| of_policy(text) || missing(text));
+            return match no_other && failed.iter().all(|s| s.is_by_unknown()) {
                 true => Self::Unknown,
                 false => Self::Refused,
             };
