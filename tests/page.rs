@@ -108,6 +108,33 @@ fn reads_what_verify_says() {
     );
 }
 
+#[test]
+fn reports_become_a_page_by_a_command() {
+    let home = Home::with_keys();
+    let mut all = Vec::new();
+    for name in ["pgp-one", "unsigned"] {
+        let image = home.copy(&format!("native/{name}.sif"), &format!("{name}.sif"));
+        let mut command = home.sigsif(["verify", "--format", "json", "--local"]);
+        all.extend(run(command.arg(&image)).stdout);
+    }
+    let report = home.write("all.json", &all);
+    let page = home.join("page.html");
+    let command = |report: &std::path::Path| {
+        let mut command = home.sigsif(["report", "html"]);
+        command.arg(&page).arg(report);
+        command
+    };
+    run(&mut command(&report)).expect(0);
+    let text = fs::read_to_string(&page).expect("a page");
+    assert!(text.contains("<h1>Signatures of 2 images</h1>"));
+    assert!(text.contains("<dt>Verified</dt><dd><b>1</b>"));
+    // What is cut is refused, and the page stays as it was.
+    let cut = home.write("cut.json", &all[..all.len() - 20]);
+    run(&mut command(&cut)).expect(255).says("report 2: EOF");
+    assert_eq!(fs::read_to_string(&page).expect("a page"), text);
+    run(&mut home.sigsif(["report", "html", "page.html"])).expect(1);
+}
+
 fn written(page: &Page) -> String {
     let mut out = Vec::new();
     page.write(&mut out).expect("memory");

@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod registry;
 mod remote;
+mod report;
 mod servers;
 mod sif;
 mod sign;
@@ -97,6 +98,7 @@ enum Command {
     Push(Later<push::Args>),
     Sif(Later<sif::Args>),
     Ecl(Later<ecl::Args>),
+    Report(Later<report::Args>),
     Completion(Later<completion::Args>),
     Man(Later<man::Args>),
 }
@@ -208,6 +210,7 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Push(args) => push::run(ui, args.0),
         Command::Sif(args) => sif::run(ui, args.0),
         Command::Ecl(args) => ecl::run(ui, args.0),
+        Command::Report(args) => report::run(&args.0),
         Command::Completion(args) => completion::run(&args.0),
         Command::Man(args) => man::run(&args.0),
     }

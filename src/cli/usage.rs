@@ -186,7 +186,7 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
                 usage(Some(text), Block::Usage)
             }
             None => usage(None, Block::Usage),
-            Some("sif" | "siftool" | "remote" | "keyserver" | "registry") => {
+            Some("sif" | "siftool" | "remote" | "keyserver" | "registry" | "report") => {
                 usage(None, Block::Help)
             }
             Some(_) => usage(Some("invalid command".to_owned()), Block::Usage),
