@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     fn path(pattern: &str, path: &str) -> bool {
-        let pattern = PathPattern::parse(pattern, b"/work/policies").unwrap();
+        let pattern = PathPattern::parse(pattern, b"/srv/policies").unwrap();
         pattern.matches(path.as_bytes())
     }
 
@@ -331,13 +331,13 @@ mod tests {
             ),
             (
                 "*.sif",
-                &["/work/policies/a.sif"],
-                &["/a.sif", "/work/policies/b/a.sif"],
+                &["/srv/policies/a.sif"],
+                &["/a.sif", "/srv/policies/b/a.sif"],
             ),
             (
                 "**/a",
-                &["/work/policies/a", "/work/policies/b/a"],
-                &["/a", "/work/a"],
+                &["/srv/policies/a", "/srv/policies/b/a"],
+                &["/a", "/srv/a"],
             ),
         ] {
             for fit in fits {
