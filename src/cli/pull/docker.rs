@@ -60,6 +60,16 @@ pub(in crate::cli) enum LayerFormat {
     Tar,
 }
 
+impl LayerFormat {
+    /// As users write it.
+    pub(in crate::cli) fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Tar => "tar",
+        }
+    }
+}
+
 /// What was pulled.
 #[derive(Serialize)]
 pub(super) struct Summary {
