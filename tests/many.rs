@@ -8,6 +8,11 @@ mod faults;
 mod listing;
 #[path = "many/report.rs"]
 mod report;
+#[path = "net/server.rs"]
+#[allow(dead_code, reason = "every test binary uses only a part")]
+mod server;
+#[path = "many/servers.rs"]
+mod servers;
 mod support;
 #[path = "many/ten_thousand.rs"]
 mod ten_thousand;

@@ -53,7 +53,7 @@ const FAILED: &str = "failed to verify container: ";
 /// only for keys that no keyring has, and never with --local.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify [verify options...] <image path>",
+    override_usage = "sigsif [global options...] verify [verify options...] <image path>...",
     after_help = "Examples:\n  \
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
@@ -61,7 +61,8 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub --local-layout folder\n  \
                   $ sigsif verify --cosign --key cosign.pub docker://registry.example.org/tools:1\n  \
-                  $ sigsif verify --format json image.sif"
+                  $ sigsif verify --format json image.sif\n  \
+                  $ sigsif verify --recursive --report all.jsonl images"
 )]
 pub(super) struct Args {
     /// specify the key server URL
