@@ -25,13 +25,19 @@ use crate::sif::types::DataType;
 use crate::sif::{self, Descriptor, Fault, Image, Link, MAX_SIGNATURE_LEN};
 use crate::signer::{dsse, pgp};
 use std::collections::HashMap;
+use std::sync::Arc;
+
+/// OpenPGP keyrings, and whose they are.
+pub type Keyrings = Vec<(Origin, Arc<Keyring>)>;
 
 /// The keys that count: each kind judges the signatures of its format.
-#[derive(Default)]
+///
+/// A copy shares the keyrings.
+#[derive(Clone, Default)]
 pub struct KeyMaterial {
     /// OpenPGP keyrings, searched in this order. `None`, unlike an empty list, means that
     /// OpenPGP signatures are not judged.
-    pub keyrings: Option<Vec<(Origin, Keyring)>>,
+    pub keyrings: Option<Keyrings>,
     /// Public keys for DSSE envelopes. With none, envelopes are not judged.
     pub keys: Vec<TrustedKey>,
 }
@@ -39,8 +45,9 @@ pub struct KeyMaterial {
 impl KeyMaterial {
     /// Keyrings alone.
     pub fn of_keyrings(keyrings: Vec<(Origin, Keyring)>) -> Self {
+        let shared = |(origin, ring)| (origin, Arc::new(ring));
         Self {
-            keyrings: Some(keyrings),
+            keyrings: Some(keyrings.into_iter().map(shared).collect()),
             keys: Vec::new(),
         }
     }
@@ -291,7 +298,7 @@ impl<'i, 'a> Opener<'i, 'a> {
         Self {
             image,
             material,
-            keyrings: keyrings.map(|(_, ring)| ring).collect(),
+            keyrings: keyrings.map(|(_, ring)| &**ring).collect(),
             keys: material.keys.iter().map(|k| k.key.clone()).collect(),
             request,
             contents: HashMap::new(),
@@ -624,7 +631,7 @@ fn require_named_signer(signature: &Descriptor, signer: Option<&Signer>) -> Resu
     }
 }
 
-fn pgp_signer(signer: &pgp::Signer, keyrings: &[(Origin, Keyring)]) -> Signer {
+fn pgp_signer(signer: &pgp::Signer, keyrings: &[(Origin, Arc<Keyring>)]) -> Signer {
     let origin = keyrings
         .get(signer.keyring_index())
         .map_or(Origin::Remote, |(origin, _)| *origin);

@@ -545,7 +545,7 @@ fn open(data: &[u8], material: &KeyMaterial) -> (Vec<u8>, String) {
             )
         }
         Some(keyrings) => {
-            let keyrings: Vec<_> = keyrings.iter().map(|(_, keyring)| keyring).collect();
+            let keyrings: Vec<_> = keyrings.iter().map(|(_, keyring)| &**keyring).collect();
             let opened = pgp::open(data, &keyrings, NOW).expect("a message");
             (opened.payload().to_vec(), format!("{:?}", opened.signer()))
         }

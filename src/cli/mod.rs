@@ -210,7 +210,7 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
         Command::Push(args) => push::run(ui, args.0),
         Command::Sif(args) => sif::run(ui, args.0),
         Command::Ecl(args) => ecl::run(ui, args.0),
-        Command::Report(args) => report::run(&args.0),
+        Command::Report(args) => report::run(ui, &args.0),
         Command::Completion(args) => completion::run(&args.0),
         Command::Man(args) => man::run(&args.0),
     }

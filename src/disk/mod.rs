@@ -3,10 +3,12 @@
 pub mod config;
 pub mod credential_helper;
 pub mod files;
+pub mod find;
 pub mod keyring;
 pub mod layout;
 mod map;
 pub mod new_file;
+pub mod report_file;
 pub mod roots;
 pub mod sif_file;
 pub mod trusted;

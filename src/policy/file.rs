@@ -252,6 +252,21 @@ impl Policy {
         self.rules.iter().find(fits)
     }
 
+    /// The files that it names, as they stand in it.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.signers.iter().flat_map(|signer| {
+            let certificates = signer.certificates.iter().flat_map(|certificates| {
+                let pools = [
+                    Some(&certificates.roots),
+                    certificates.intermediates.as_ref(),
+                ];
+                pools.into_iter().flatten().chain(&certificates.files)
+            });
+            let keys = signer.key_files.iter().chain(&signer.cosign_key_files);
+            keys.chain(certificates).map(PathBuf::as_path)
+        })
+    }
+
     /// The signers of a rule, in its order.
     pub fn signers<'p>(&'p self, rule: &'p Rule) -> impl Iterator<Item = &'p Signer> {
         let named = |name: &String| self.signers.iter().find(|signer| signer.name == *name);

@@ -4,6 +4,12 @@ use super::descriptor::DESCRIPTOR_LEN;
 use super::layout::TABLE_HOME;
 use super::types::Arch;
 
+/// The magic, at [`MAGIC_OFFSET`].
+pub const MAGIC: &[u8; 10] = b"SIF_MAGIC\0";
+
+/// Where the magic begins, in bytes.
+pub const MAGIC_OFFSET: usize = 32;
+
 /// Length of the global header in bytes.
 pub const HEADER_LEN: usize = 128;
 
@@ -44,7 +50,7 @@ impl Header {
 
     /// Magic, 10 bytes.
     pub fn magic(&self) -> [u8; 10] {
-        field(&self.raw, 32)
+        field(&self.raw, MAGIC_OFFSET)
     }
 
     /// Version, two digits and a NUL.

@@ -11,7 +11,7 @@
 //! Source: spec/sif.md 1.13, 1.14.
 
 use super::descriptor::{DESCRIPTOR_LEN, Descriptor, RelativeId};
-use super::header::{HEADER_LEN, Header};
+use super::header::{HEADER_LEN, Header, MAGIC};
 use super::types::{DataType, GroupId, ObjectId};
 use crate::digest::{Digest, HashAlgorithm};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -795,7 +795,7 @@ fn parse_header(bytes: &[u8]) -> Result<Header, Error> {
         .first_chunk::<HEADER_LEN>()
         .ok_or(Error::HeaderCut { len: bytes.len() })?;
     let header = Header::from_bytes(*raw);
-    if header.magic() != *b"SIF_MAGIC\0" {
+    if header.magic() != *MAGIC {
         return Err(Error::Magic);
     }
     if header.version() != *b"01\0" {

@@ -21,6 +21,6 @@ pub mod layout;
 pub mod types;
 
 pub use descriptor::{DESCRIPTOR_LEN, Descriptor, Extra, ExtraError, GROUP_MASK, Link, RelativeId};
-pub use header::{HEADER_LEN, Header, UNSET_TIME};
+pub use header::{HEADER_LEN, Header, MAGIC, MAGIC_OFFSET, UNSET_TIME};
 pub use image::{Backing, Error, Fault, Image, Lookup, MAX_SIGNATURE_LEN, Place, Snapshot};
 pub use types::{GroupId, ObjectId};

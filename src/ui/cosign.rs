@@ -1,6 +1,6 @@
 //! Renders reports about cosign signatures.
 
-use super::json::{FullPolicy, full_policy};
+use super::json::{Facts, FullPolicy, Judged, full_policy};
 use crate::gojson;
 use crate::report::{CosignReport, CosignSignature, CosignVerdict, RuleName, Standing};
 use serde::Serialize;
@@ -22,7 +22,7 @@ pub fn payloads(report: &CosignReport) -> String {
 /// `refusal` the one why the image is refused all the same. `standing` tells about demands on the
 /// signers.
 pub fn json(
-    image: &str,
+    subject: &Judged<'_>,
     outcome: Result<&CosignReport, &str>,
     refusal: Option<&str>,
     standing: Option<&Standing>,
@@ -37,7 +37,8 @@ pub fn json(
     let report = outcome.ok();
     let document = Document {
         schema: "sigsif-verify-cosign-1",
-        image,
+        image: subject.image,
+        facts: subject.facts,
         verdict,
         reason,
         digest: report.map(|report| report.image.to_string()),
@@ -50,13 +51,15 @@ pub fn json(
             .unwrap_or_default(),
         policy: standing.map(|standing| full_policy(std::slice::from_ref(standing), rule)),
     };
-    super::json::pretty(&document)
+    subject.json(&document)
 }
 
 #[derive(Serialize)]
 struct Document<'r> {
     schema: &'static str,
     image: &'r str,
+    #[serde(flatten)]
+    facts: Option<&'r Facts>,
     verdict: &'static str,
     reason: Option<&'r str>,
     digest: Option<String>,

@@ -81,12 +81,57 @@ fn original_entry(
     }
 }
 
+/// What an answer is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// The name that was given.
+    pub image: &'a str,
+    /// What a line of a report says besides; without it the answer is for people's eyes as well,
+    /// on lines of its own.
+    pub facts: Option<&'a Facts>,
+}
+
+/// What a line of a report says of the file, besides the answer.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The name, in hexadecimal, if it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<String>,
+    /// Where the file lies, if its place was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Size of the file in bytes, if it could be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When it was changed last: seconds since 1970, nine digits after the point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
+    /// What the image was judged by.
+    pub run: String,
+}
+
+impl Judged<'_> {
+    /// Renders the answer.
+    pub(super) fn json(&self, answer: &impl Serialize) -> String {
+        match self.facts {
+            Some(_) => compact(answer),
+            None => pretty(answer),
+        }
+    }
+}
+
+/// The last line of a report on many images.
+pub(crate) fn end(end: &super::line::End) -> String {
+    compact(end).trim_end().to_owned()
+}
+
 /// The full answer (`--format json`); its schema is in `docs/verify-report.md`.
 ///
 /// `at` is the time of judgement, seconds since 1970, if it is not now. With `--strict` the
 /// coverage comes with its refusal, if it has one.
 pub fn full(
-    image: &str,
+    subject: &Judged<'_>,
     at: Option<u64>,
     outcome: Result<&Report, &str>,
     strict: Option<(&Coverage, Option<String>)>,
@@ -116,9 +161,10 @@ pub fn full(
             .map(|id| format!("{id:016X}"))
             .collect()
     });
-    pretty(&Full {
+    subject.json(&Full {
         schema: "sigsif-verify-1",
-        image,
+        image: subject.image,
+        facts: subject.facts,
         judged_at: at,
         verdict,
         reason,
@@ -135,6 +181,8 @@ pub fn full(
 struct Full<'a> {
     schema: &'static str,
     image: &'a str,
+    #[serde(flatten)]
+    facts: Option<&'a Facts>,
     judged_at: Option<u64>,
     verdict: &'static str,
     reason: Option<String>,
@@ -504,8 +552,16 @@ struct FoundKey<'a> {
 /// Two blanks of indentation, a final line feed, HTML characters escaped as Go does.
 pub(super) fn pretty(value: &impl Serialize) -> String {
     // Structs of strings and numbers always serialise.
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    let mut out = String::with_capacity(text.len());
+    masked(&serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// As [`pretty`], on one line.
+pub(super) fn compact(value: &impl Serialize) -> String {
+    masked(&serde_json::to_string(value).unwrap_or_default())
+}
+
+fn masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().saturating_add(1));
     for c in text.chars() {
         match c {
             '\n' => out.push(c),

@@ -2,11 +2,13 @@
 //!
 //! stdout is the result; stderr is the rest: lines with a level in front.
 
+pub(crate) mod batch;
 pub mod cosign;
 pub mod coverage;
 pub mod findings;
 pub mod html;
 pub mod json;
+pub(crate) mod line;
 pub mod listing;
 pub mod progress;
 pub mod prompt;
@@ -14,6 +16,7 @@ pub mod text;
 pub mod transfer;
 pub mod tree;
 
+use std::cell::RefCell;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
@@ -118,8 +121,14 @@ impl Ui {
         } else {
             label
         };
+        let about = ABOUT.with_borrow(|about| match about {
+            Some(about) => format!("{about}: "),
+            None => String::new(),
+        });
         // Nothing sensible can be done if stderr is gone.
-        let _ = writeln!(io::stderr().lock(), "{label} {text}");
+        batch::beside_bar(|| {
+            let _ = writeln!(io::stderr().lock(), "{label} {about}{text}");
+        });
     }
 }
 
@@ -134,9 +143,24 @@ pub fn note(text: impl Display) {
 /// The system's refusal; a reader that went away is reported as an error of
 /// kind [`io::ErrorKind::BrokenPipe`] for the caller to end quietly.
 pub fn result(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    batch::beside_bar(|| {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    })
+}
+
+thread_local! {
+    /// What the lines of this thread are about, where that is not plain.
+    static ABOUT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Does something whose messages, those of this thread, get a name in front.
+pub(crate) fn about<T>(name: &[u8], work: impl FnOnce() -> T) -> T {
+    ABOUT.set(Some(escaped(name)));
+    let done = work();
+    ABOUT.set(None);
+    done
 }
 
 /// Removes what could steer a terminal: control characters but the line feed

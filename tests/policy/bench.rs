@@ -94,7 +94,7 @@ impl Bench {
         let ring = Keyring::parse(&known).expect("a keyring");
         let keys = self.pem[..2].iter().map(|key| key.public().into());
         KeyMaterial {
-            keyrings: Some(vec![(Origin::Local, ring)]),
+            keyrings: Some(vec![(Origin::Local, std::sync::Arc::new(ring))]),
             keys: keys.collect(),
         }
     }

@@ -58,11 +58,13 @@ pub(super) fn run(ui: &Ui, keys: Keys, args: &[OsString]) -> Result<(), Error> {
 
 /// The keyrings, if they can be read, and the key that was named.
 fn material(ui: &Ui, keys: Keys) -> Result<KeyMaterial, Error> {
-    let mut material = KeyMaterial::default();
-    match load_keyrings(ui, keys.keysdir) {
-        Ok(keyrings) => material.keyrings = Some(keyrings),
-        Err(error) => ui.warning(error),
-    }
+    let mut material = match load_keyrings(ui, keys.keysdir) {
+        Ok(keyrings) => KeyMaterial::of_keyrings(keyrings),
+        Err(error) => {
+            ui.warning(error);
+            KeyMaterial::default()
+        }
+    };
     if let Some(key) = keys.key {
         material.keys.push(load_public_key(&key)?);
     }

@@ -13,7 +13,7 @@ use crate::verify::TrustedKey;
 use std::path::{Path, PathBuf};
 
 /// Largest file of many certificates, in bytes.
-const MAX_POOL: u64 = 16 << 20;
+pub(super) const MAX_POOL: u64 = 16 << 20;
 /// Largest file of revocation lists, in bytes.
 const MAX_CRL: u64 = 64 << 20;
 

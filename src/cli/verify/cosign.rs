@@ -1,7 +1,7 @@
 //! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
 
 use super::super::transfer::RegistryArgs;
-use super::super::{Cause, Error, go, oci, usage};
+use super::super::{Cause, Error, go, oci, threads, usage};
 use super::demands;
 use super::policy::Chosen;
 use crate::disk::errno_text;
@@ -14,6 +14,7 @@ use crate::policy::{self, Demands};
 use crate::report::{CosignReport, Standing};
 use crate::sif::types::DataType;
 use crate::sif::{self, Image};
+use crate::ui::json::Judged as Subject;
 use crate::ui::text::signer_names;
 use crate::ui::{Ui, cosign as render, one_line};
 use crate::verify::cosign::{self, Choice, Request};
@@ -112,6 +113,36 @@ impl CosignArgs {
         self.local_layout.as_deref()
     }
 
+    /// What the flags say of the signatures that count.
+    pub(super) fn request(&self) -> Request<'_> {
+        Request {
+            keys: &[],
+            annotations: &self.annotation,
+            reference: self.reference.as_deref(),
+            strict: false,
+        }
+    }
+
+    /// Which image of several is meant.
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            digest: self.digest.clone(),
+            platform: self.platform.clone(),
+            host: host(),
+        }
+    }
+
+    /// Hashes what decides.
+    pub(super) fn identify(&self, add: &mut dyn FnMut(&[u8])) {
+        let flags = (
+            &self.annotation,
+            &self.reference,
+            &self.platform,
+            &self.digest,
+        );
+        add(format!("{flags:?}").as_bytes());
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -121,21 +152,16 @@ impl CosignArgs {
         let outcome = wanted.keys_and_demands(ui);
         if let (Err(Error::Fatal { text, .. }), true) = (&outcome, wanted.as_json) {
             let path = wanted.path.to_string_lossy();
-            print(render::json(&path, Err(text), None, None, None))?;
+            print(render::json(&named(&path), Err(text), None, None, None))?;
         }
         let (keys, demands) = outcome?;
         let rule = wanted.policy.and_then(Chosen::name);
         let request = Request {
             keys: &keys,
-            annotations: &self.annotation,
-            reference: self.reference.as_deref(),
             strict: wanted.strict,
+            ..self.request()
         };
-        let choice = Choice {
-            digest: self.digest.clone(),
-            platform: self.platform.clone(),
-            host: host(),
-        };
+        let choice = self.choice();
         let uri = wanted.path.to_string_lossy();
         let judged = match (&self.local_layout, wanted.registry) {
             (Some(folder), _) => super::layout::judge(ui, folder, &choice, &request),
@@ -144,7 +170,7 @@ impl CosignArgs {
                     .map(|report| (report, None))
             }
             (None, None) => look(wanted.path, Access::Read, "not", |image| {
-                judge(ui, image, wanted.strict, &choice, &request)
+                judge(ui, image, wanted.strict, &choice, &request, threads())
             }),
         };
         let path = wanted.path.to_string_lossy();
@@ -152,7 +178,13 @@ impl CosignArgs {
             Ok(judged) => judged,
             Err(cause) => {
                 if wanted.as_json {
-                    print(render::json(&path, Err(&cause.text), None, None, None))?;
+                    print(render::json(
+                        &named(&path),
+                        Err(&cause.text),
+                        None,
+                        None,
+                        None,
+                    ))?;
                 }
                 return Err(cause.fatal(""));
             }
@@ -160,7 +192,7 @@ impl CosignArgs {
         let (standing, refusal) = conclude(ui, &report, refusal, &demands);
         if wanted.as_json {
             print(render::json(
-                &path,
+                &named(&path),
                 Ok(&report),
                 refusal.as_deref(),
                 standing.as_ref(),
@@ -218,6 +250,10 @@ impl Wanted<'_> {
         keys.extend(required.map(|(_, trusted)| trusted.key.clone()));
         Ok((keys, self.demands.demands([])))
     }
+}
+
+fn named(image: &str) -> Subject<'_> {
+    Subject { image, facts: None }
 }
 
 /// The verdict counts even if nobody reads the report.
@@ -339,6 +375,7 @@ pub(super) fn judge(
     strict: bool,
     choice: &Choice,
     request: &Request<'_>,
+    threads: usize,
 ) -> Result<Judged, Cause> {
     image.require_sound()?;
     let fetch = |error: ocisif::Error| match error {
@@ -356,7 +393,7 @@ pub(super) fn judge(
         blobs.count()
     ));
     let oci = OciSif::new(image).map_err(fetch)?;
-    let checked = cosign::check(&oci, super::super::threads()).map_err(Cause::plain)?;
+    let checked = cosign::check(&oci, threads).map_err(Cause::plain)?;
     let report = checked.judge(choice, request).map_err(Cause::plain)?;
     let refusal = match strict {
         true => checked.uncovered(&report),

@@ -73,7 +73,7 @@ impl KeyArgs {
             ui.info("Verifying image with PGP key material");
             let keyrings = load_keyrings(ui, self.keysdir)
                 .map_err(|error| Cause::plain(error).fatal(FAILED))?;
-            material.keyrings = Some(keyrings);
+            material.keyrings = KeyMaterial::of_keyrings(keyrings).keyrings;
         }
         Ok(material)
     }

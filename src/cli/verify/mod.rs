@@ -4,6 +4,7 @@ mod certificate;
 pub(super) mod cosign;
 mod demands;
 mod layout;
+mod many;
 mod material;
 mod output;
 mod policy;
@@ -13,12 +14,14 @@ mod remote;
 mod strict;
 
 pub(super) use self::cosign::public_key as cosign_key;
+pub(super) use self::many::{all_verified, write_page};
 pub(super) use self::material::{load_keyrings, load_public_key};
 pub(super) use self::pulled::{Form, Judge, JudgeArgs, Verdict};
 
 use self::certificate::CertificateArgs;
 use self::cosign::CosignArgs;
 use self::demands::DemandArgs;
+use self::many::ManyArgs;
 use self::material::KeyArgs;
 use self::output::{Format, Output, about, hint};
 use self::policy::PolicyArgs;
@@ -50,7 +53,7 @@ const FAILED: &str = "failed to verify container: ";
 /// only for keys that no keyring has, and never with --local.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify [verify options...] <image path>",
+    override_usage = "sigsif [global options...] verify [verify options...] <image path>...",
     after_help = "Examples:\n  \
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \
@@ -58,7 +61,8 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub --local-layout folder\n  \
                   $ sigsif verify --cosign --key cosign.pub docker://registry.example.org/tools:1\n  \
-                  $ sigsif verify --format json image.sif"
+                  $ sigsif verify --format json image.sif\n  \
+                  $ sigsif verify --recursive --report all.jsonl images"
 )]
 pub(super) struct Args {
     /// specify the key server URL
@@ -107,12 +111,17 @@ pub(super) struct Args {
     strict: Option<bool>,
     #[command(flatten)]
     registry: RegistryArgs,
-    /// path of the image; with --cosign also docker://REFERENCE
+    #[command(flatten)]
+    many: ManyArgs,
+    /// path of the image, or of several; with --cosign also docker://REFERENCE
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
 }
 
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
+    if args.many.is_wanted(&args.image) {
+        return many::run(ui, args);
+    }
     let folder = args.cosign.layout().map(PathBuf::from);
     usage::exactly(&["verify"], usize::from(folder.is_none()), &args.image)?;
     let image = args.image.first().cloned().unwrap_or_default();
@@ -235,6 +244,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         format,
         color: ui.color_tags(),
         at: args.at,
+        facts: None,
     };
     let gathered = gather(
         ui,

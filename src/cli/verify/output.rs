@@ -30,9 +30,24 @@ pub(super) struct Output<'a> {
     pub(super) color: bool,
     /// The time of judgement, if it is not now.
     pub(super) at: Option<u64>,
+    /// What a line of a report says besides.
+    pub(super) facts: Option<&'a json::Facts>,
 }
 
 impl Output<'_> {
+    /// The whole answer.
+    pub(super) fn json(&self, outcome: &Result<Judged, Cause>) -> String {
+        let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
+        let outcome = outcome.as_ref().map(|judged| &judged.report);
+        let outcome = outcome.map_err(|cause| cause.text.as_str());
+        let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
+        let subject = json::Judged {
+            image: &self.path.to_string_lossy(),
+            facts: self.facts,
+        };
+        json::full(&subject, self.at, outcome, coverage.zip(Some(refusal)))
+    }
+
     pub(super) fn render(&self, outcome: &Result<Judged, Cause>) -> Result<(), Error> {
         let printed = match (self.format, outcome) {
             (Format::Text, Err(_)) => return Ok(()),
@@ -56,18 +71,7 @@ impl Output<'_> {
             }
             (Format::Original, Ok(judged)) => json::original(&judged.report),
             (Format::Original, Err(_)) => json::original(&Report::default()),
-            (Format::Json, outcome) => {
-                let coverage = outcome.as_ref().ok().and_then(|j| j.coverage.as_ref());
-                let outcome = outcome.as_ref().map(|judged| &judged.report);
-                let outcome = outcome.map_err(|cause| cause.text.as_str());
-                let refusal = coverage.filter(|c| !c.is_complete()).map(strict::refusal);
-                json::full(
-                    &self.path.to_string_lossy(),
-                    self.at,
-                    outcome,
-                    coverage.zip(Some(refusal)),
-                )
-            }
+            (Format::Json, outcome) => self.json(outcome),
         };
         match super::super::print(printed) {
             // The verdict counts even if nobody reads the report.

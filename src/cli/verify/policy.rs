@@ -2,7 +2,7 @@
 
 use super::super::{Cause, Error, usage};
 use super::FAILED;
-use super::certificate::{Certificates, Offered, leaf, pool};
+use super::certificate::{Certificates, MAX_POOL, Offered, leaf, pool};
 use super::demands::Wanted;
 use super::material::{load_keyrings, load_public_key};
 use crate::disk::{errno_text, files, trusted};
@@ -11,11 +11,12 @@ use crate::key::pgp::Keyring;
 use crate::key::x509::{Certificate, Moment, Trust};
 use crate::policy::file::{self, MAX_LEN, Policy, Rule};
 use crate::policy::{Accepted, Demands, KeyName, Required, Tolerated};
-use crate::report::{Failure, Origin, RuleName, Unmet};
+use crate::report::{Failure, RuleName, Unmet};
 use crate::ui::{Ui, one_line};
-use crate::verify::{KeyMaterial, TrustedKey};
+use crate::verify::{KeyMaterial, Keyrings, TrustedKey};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const NO_POLICY: &str = "failed to load policy: ";
 
@@ -29,16 +30,23 @@ pub(super) struct PolicyArgs {
 /// Flags that a policy leaves no room for, and whether they are there.
 pub(super) type Conflicts = [(&'static str, bool)];
 
-/// A policy, and its rule for the image.
-pub(super) struct Chosen {
+/// A policy that was read.
+pub(super) struct Loaded {
     /// Where the policy lies, links resolved.
     path: PathBuf,
     policy: Policy,
+    /// The policy as the user named it.
+    shown: String,
+    /// What it says, byte for byte.
+    bytes: Vec<u8>,
+}
+
+/// A policy, and its rule for the image.
+pub(super) struct Chosen {
+    loaded: Arc<Loaded>,
     /// Where the image lies, links resolved.
     image: PathBuf,
     rule: Option<Rule>,
-    /// The policy as the user named it.
-    shown: String,
 }
 
 impl PolicyArgs {
@@ -47,18 +55,15 @@ impl PolicyArgs {
         self.policy.is_some()
     }
 
-    /// Reads the policy and looks for the rule; nothing without the flag. `image` tells where the
-    /// image lies, links resolved; `command` is for errors about the command line.
+    /// Reads the policy; nothing without the flag. `command` is for errors about the command line.
     ///
     /// # Errors
-    /// Another flag says who may sign; the file is no policy; the image has no place.
-    pub(super) fn load(
+    /// Another flag says who may sign; the file is no policy.
+    pub(super) fn read(
         self,
-        ui: &Ui,
         command: &str,
-        image: impl FnOnce() -> Result<PathBuf, String>,
         conflicts: &Conflicts,
-    ) -> Result<Option<Chosen>, Error> {
+    ) -> Result<Option<Loaded>, Error> {
         let Some(named) = self.policy else {
             return Ok(None);
         };
@@ -74,22 +79,51 @@ impl PolicyArgs {
         let folder = path.parent().unwrap_or(Path::new("/")).as_os_str();
         let policy = Policy::parse(&bytes, folder.as_bytes())
             .map_err(|error| fail(format!("{}: {error}", named.display())))?;
-        let resolved =
-            image().map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
-        let rule = policy.rule(resolved.as_os_str().as_bytes()).cloned();
-        if let Some(rule) = &rule {
-            let number = rule.number;
-            ui.info(format_args!(
-                "Verifying image by rule {number} of policy '{shown}'"
-            ));
-        }
-        Ok(Some(Chosen {
+        Ok(Some(Loaded {
             path,
             policy,
-            image: resolved,
-            rule,
             shown,
+            bytes: bytes.to_vec(),
         }))
+    }
+
+    /// Reads the policy and looks for the rule; nothing without the flag. `image` tells where the
+    /// image lies, links resolved.
+    ///
+    /// # Errors
+    /// As [`PolicyArgs::read`]; the image has no place.
+    pub(super) fn load(
+        self,
+        ui: &Ui,
+        command: &str,
+        image: impl FnOnce() -> Result<PathBuf, String>,
+        conflicts: &Conflicts,
+    ) -> Result<Option<Chosen>, Error> {
+        let Some(loaded) = self.read(command, conflicts)? else {
+            return Ok(None);
+        };
+        let resolved =
+            image().map_err(|text| Error::fatal(format!("{FAILED}{}", one_line(&text))))?;
+        let chosen = Chosen::new(&Arc::new(loaded), resolved);
+        if let Some(rule) = &chosen.rule {
+            ui.info(format_args!(
+                "Verifying image by rule {} of policy '{}'",
+                rule.number, chosen.loaded.shown
+            ));
+        }
+        Ok(Some(chosen))
+    }
+}
+
+impl Loaded {
+    /// Hashes what decides: the policy and every file that it names, as far as they can be read.
+    pub(super) fn identify(&self, add: &mut dyn FnMut(&[u8])) {
+        add(self.path.as_os_str().as_bytes());
+        add(&self.bytes);
+        for path in self.policy.files() {
+            let content = files::read(&file::beside(&self.path, path), MAX_POOL);
+            add(content.as_ref().map_or(&[], |bytes| bytes.as_slice()));
+        }
     }
 }
 
@@ -143,6 +177,21 @@ fn spki(key: &PublicKey) -> KeyName {
 }
 
 impl Chosen {
+    /// The rule of the policy for an image whose links are resolved.
+    pub(super) fn new(loaded: &Arc<Loaded>, image: PathBuf) -> Self {
+        let rule = loaded.policy.rule(image.as_os_str().as_bytes()).cloned();
+        Self {
+            loaded: Arc::clone(loaded),
+            image,
+            rule,
+        }
+    }
+
+    /// The policy.
+    pub(super) fn into_loaded(self) -> Arc<Loaded> {
+        self.loaded
+    }
+
     /// The rule, if there is one for the image.
     pub(super) fn rule(&self) -> Option<&Rule> {
         self.rule.as_ref()
@@ -161,14 +210,14 @@ impl Chosen {
     /// How reports name the rule.
     pub(super) fn name(&self) -> Option<RuleName> {
         Some(RuleName {
-            file: self.shown.clone(),
+            file: self.loaded.shown.clone(),
             number: self.rule.as_ref()?.number,
         })
     }
 
     /// Public keys of files, which lie beside the policy.
     fn key_files(&self, paths: &[PathBuf]) -> Result<Vec<PublicKey>, Error> {
-        let read = |path: &PathBuf| load_public_key(&file::beside(&self.path, path));
+        let read = |path: &PathBuf| load_public_key(&file::beside(&self.loaded.path, path));
         paths.iter().map(|path| Ok(read(path)?.key)).collect()
     }
 
@@ -193,7 +242,7 @@ impl Chosen {
             .iter()
             .map(|_| Err(Cause::plain("the rule has no signers with certificates")))
             .collect();
-        for signer in self.policy.signers(rule) {
+        for signer in self.loaded.policy.signers(rule) {
             let own = |key: KeyName| Accepted {
                 key,
                 party: Some(signer.name.clone()),
@@ -217,7 +266,7 @@ impl Chosen {
                 };
                 let mut good = Vec::new();
                 for path in &certificates.files {
-                    let path = file::beside(&self.path, path);
+                    let path = file::beside(&self.loaded.path, path);
                     match judge(&leaf(&path)?) {
                         Ok(key) => good.push(key),
                         Err(cause) => ui.warning(format_args!(
@@ -270,7 +319,7 @@ impl Chosen {
     }
 
     fn trust(&self, certificates: &file::Certificates, offered: &Offered) -> Result<Trust, Error> {
-        let beside = |path: &PathBuf| file::beside(&self.path, path);
+        let beside = |path: &PathBuf| file::beside(&self.loaded.path, path);
         let mut intermediates = match &certificates.intermediates {
             Some(path) => pool(&beside(path), "failed to load intermediate certificates: ")?,
             None => Vec::new(),
@@ -292,7 +341,7 @@ impl Chosen {
         ui: &Ui,
         accepted: &[Accepted],
         keysdir: Option<PathBuf>,
-    ) -> Result<Option<Vec<(Origin, Keyring)>>, Error> {
+    ) -> Result<Option<Keyrings>, Error> {
         let is_accepted = |fingerprint: String| {
             let name = KeyName::Pgp(fingerprint);
             accepted.iter().any(|accepted| accepted.key == name)
@@ -304,7 +353,7 @@ impl Chosen {
         let only_accepted = all.into_iter().map(|(origin, ring)| {
             let entities = ring.into_entities().into_iter();
             let kept = entities.filter(|entity| is_accepted(entity.fingerprint().to_string()));
-            (origin, Keyring::from_entities(kept))
+            (origin, Arc::new(Keyring::from_entities(kept)))
         });
         Ok(Some(only_accepted.collect()))
     }
@@ -319,7 +368,7 @@ impl Chosen {
         };
         let mut gathered = Gathered::default();
         let mut all = Vec::new();
-        for signer in self.policy.signers(rule) {
+        for signer in self.loaded.policy.signers(rule) {
             let mut keys = signer.cosign_keys.clone();
             keys.extend(self.key_files(&signer.cosign_key_files)?);
             let names = keys.iter().map(|key| Accepted {

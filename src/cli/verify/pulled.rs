@@ -363,7 +363,7 @@ fn by_sif(
 }
 
 /// The refusal of a command as that of this one.
-fn sentence(error: Error) -> Cause {
+pub(super) fn sentence(error: Error) -> Cause {
     match error {
         Error::Fatal { text, detail } => Cause { text, detail },
         Error::Failed { text, .. } => Cause::plain(text),
@@ -424,7 +424,10 @@ fn by_cosign(
     };
     let (report, refusal) =
         super::super::with_image(path, Access::Read, |_, image| match is_oci_sif(image) {
-            true => cosign::judge(ui, image, false, &choice, &request),
+            true => {
+                let threads = super::super::threads();
+                cosign::judge(ui, image, false, &choice, &request, threads)
+            }
             false => Err(Cause::plain(
                 "not an OCI-SIF: it has no cosign signatures, --with-cosign does not fit",
             )),

@@ -10,11 +10,24 @@ use crate::report::Origin;
 use crate::sif::Image;
 use crate::ui::Ui;
 use crate::verify::{self, KeyMaterial, Request};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// The key servers, for keys that no keyring has.
+/// The key servers, for keys that no keyring has. Each key is asked for once, however many images
+/// name it.
 pub(super) struct Remote<'a> {
     ui: &'a Ui,
     url: Option<String>,
+    memory: Mutex<Memory>,
+}
+
+/// What servers have said so far.
+#[derive(Default)]
+struct Memory {
+    connection: Option<(Client, Vec<Server>)>,
+    answers: HashMap<u64, Vec<Entity>>,
+    /// Questions in a row that no server answered.
+    unanswered: usize,
 }
 
 impl<'a> Remote<'a> {
@@ -24,7 +37,8 @@ impl<'a> Remote<'a> {
         if let Some(url) = &url {
             keystore::parse_url(url).map_err(|e| Cause::plain(e).fatal(FAILED))?;
         }
-        Ok(Self { ui, url })
+        let memory = Mutex::default();
+        Ok(Self { ui, url, memory })
     }
 
     /// Adds the keys that the judgement would stop for, as far as servers have them.
@@ -38,7 +52,6 @@ impl<'a> Remote<'a> {
     ) -> Result<(), Error> {
         let mut found: Vec<Entity> = Vec::new();
         let mut asked = Vec::new();
-        let mut connection = None;
         let demands = &request.demands;
         let named = demands.named_fingerprints();
         let is_wanted =
@@ -57,36 +70,64 @@ impl<'a> Remote<'a> {
                 return Ok(());
             }
             asked.push(id);
-            let (client, servers) = match &connection {
-                Some(connection) => connection,
-                None => connection.insert(self.connect()?),
-            };
-            match keystore::find_signers(client, servers, id) {
-                Ok(keys) => {
-                    for key in keys {
-                        if demands.only_named_count() && !named.contains(&key.fingerprint()) {
-                            continue;
-                        }
-                        match with_what_is_known(key, material) {
-                            Ok(key) => found.push(key),
-                            Err(text) => self.ui.warning(format_args!("{NO_MATERIAL}{text}")),
-                        }
-                    }
-                }
-                Err(error) => {
-                    if error.status() == Some(401) {
-                        tell_unauthorized(self.ui, None);
-                    }
-                    self.ui.warning(format_args!("{NO_MATERIAL}{error}"));
+            for key in self.find(id)? {
+                if demands.only_named_count() && !named.contains(&key.fingerprint()) {
                     continue;
+                }
+                match with_what_is_known(key, material) {
+                    Ok(key) => found.push(key),
+                    Err(text) => self.ui.warning(format_args!("{NO_MATERIAL}{text}")),
                 }
             }
             if let Some(keyrings) = &mut material.keyrings {
                 keyrings.retain(|(origin, _)| *origin != Origin::Remote);
                 let ring = Keyring::from_entities(found.iter().cloned());
-                keyrings.push((Origin::Remote, ring));
+                keyrings.push((Origin::Remote, Arc::new(ring)));
             }
         }
+    }
+
+    /// The keys that servers have for an id; one question at a time.
+    fn find(&self, id: u64) -> Result<Vec<Entity>, Error> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory {
+            connection,
+            answers,
+            unanswered,
+        } = &mut *memory;
+        if let Some(known) = answers.get(&id) {
+            return Ok(known.clone());
+        }
+        if *unanswered >= MAX_UNANSWERED {
+            return Ok(Vec::new());
+        }
+        let (client, servers) = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.connect()?),
+        };
+        let keys = match keystore::find_signers(client, servers, id) {
+            Ok(keys) => {
+                *unanswered = 0;
+                keys
+            }
+            Err(error) => {
+                if error.status() == Some(401) {
+                    tell_unauthorized(self.ui, None);
+                }
+                self.ui.warning(format_args!("{NO_MATERIAL}{error}"));
+                *unanswered = match error.is_about_this_key() {
+                    true => 0,
+                    false => unanswered.saturating_add(1),
+                };
+                if *unanswered == MAX_UNANSWERED {
+                    self.ui
+                        .warning("No key server answers: none is asked for further keys");
+                }
+                Vec::new()
+            }
+        };
+        answers.insert(id, keys.clone());
+        Ok(keys)
     }
 
     fn connect(&self) -> Result<(Client, Vec<Server>), Error> {
@@ -132,6 +173,9 @@ fn with_what_is_known(fetched: Entity, material: &KeyMaterial) -> Result<Entity,
 
 /// Keys that are looked up at most for one image; an attacker can name any number.
 const MAX_LOOKUPS: usize = 16;
+/// Questions without an answer after which no server is asked any more; each can take as long as a
+/// time-out.
+const MAX_UNANSWERED: usize = 3;
 const NO_MATERIAL: &str = "failed to get key material: ";
 
 #[cfg(test)]

@@ -9,11 +9,12 @@
 //!
 //! Without a script there are the figures, the charts and a plain table.
 
-mod line;
 mod row;
 mod write;
 
-use line::Line;
+pub use super::line::Error;
+
+use super::line::{Entry, Line};
 use row::Row;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -30,20 +31,6 @@ pub struct Page {
     facts: Names<row::Facts>,
 }
 
-/// Why a line cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Not JSON, or a member is missing or of another type.
-    #[error("not a line of a report: {0}")]
-    NotAReport(#[from] serde_json::Error),
-    /// Made by a version that means something else by it.
-    #[error("schema {0:?} is not known")]
-    UnknownSchema(String),
-}
-
-/// What the schemas are called that the page understands.
-const SCHEMAS: [&str; 2] = ["sigsif-verify-1", "sigsif-verify-cosign-1"];
-
 impl Page {
     /// A page without images, made at a time in seconds since 1970: the age of signatures is
     /// counted to it.
@@ -57,18 +44,21 @@ impl Page {
         }
     }
 
-    /// Adds an image by its line of the JSONL report.
+    /// Adds an image by its line of the JSONL report; the line that ends a run adds nothing.
     ///
     /// # Errors
     /// [`Error`] if it is no line of such a report; the page is as before then.
     pub fn add(&mut self, line: &str) -> Result<(), Error> {
-        let line: Line = serde_json::from_str(line)?;
-        if !SCHEMAS.contains(&line.schema.as_str()) {
-            return Err(Error::UnknownSchema(line.schema));
+        if let Entry::Image(line) = Entry::parse(line)? {
+            self.add_line(*line);
         }
+        Ok(())
+    }
+
+    /// Adds an image.
+    pub(crate) fn add_line(&mut self, line: Line) {
         let row = self.row(line);
         self.rows.push(row);
-        Ok(())
     }
 
     /// How many images it has.

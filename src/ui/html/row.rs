@@ -1,78 +1,11 @@
 //! What the page keeps of one image.
 
+use super::super::line::{self, Line, Verdict};
 use super::Page;
-use super::line::{self, Line};
 use crate::ui::escaped;
 use crate::ui::text::utc;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// What is to be told of an image at first sight, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
-    /// Judged, and a signature or the data is wrong.
-    Refused,
-    /// Could not be judged.
-    Error,
-    /// Signed by nobody whose key is at hand.
-    Unknown,
-    /// Not signed, or only in part.
-    Unsigned,
-    /// The signatures hold, and they are not those that were demanded.
-    Demands,
-    /// In order.
-    Verified,
-}
-
-impl Verdict {
-    pub const ALL: [Self; 6] = [
-        Self::Refused,
-        Self::Error,
-        Self::Unknown,
-        Self::Unsigned,
-        Self::Demands,
-        Self::Verified,
-    ];
-
-    /// Of a line. Only the one word is a yes.
-    fn of(line: &Line) -> Self {
-        match line.verdict.as_str() {
-            "verified" => return Self::Verified,
-            "refused" => {}
-            _ => return Self::Error,
-        }
-        let failed: Vec<_> = line
-            .signatures
-            .iter()
-            .filter(|s| !s.is_accepted() && s.verdict != "ignored")
-            .collect();
-        let missing = |text: &String| {
-            text.starts_with("signature not found") || text == "no valid signatures found"
-        };
-        let is_incomplete = line
-            .coverage
-            .as_ref()
-            .is_some_and(|c| c.verdict != "complete");
-        let of_policy = |text: &String| text.starts_with("policy: ");
-        let others = line.problems.iter().chain(&line.reason);
-        let others: Vec<_> = others.filter(|text| !of_policy(text)).collect();
-        if !failed.is_empty() {
-            // Something else may be wrong besides, whoever signed.
-            let mut problems = line.problems.iter();
-            let no_other = problems.all(|text| of_policy(text) || missing(text));
-            return match no_other && failed.iter().all(|s| s.is_by_unknown()) {
-                true => Self::Unknown,
-                false => Self::Refused,
-            };
-        }
-        let demands = line.policy.as_ref().is_some_and(|p| p.verdict != "met");
-        match others.is_empty() {
-            false if others.into_iter().all(missing) => Self::Unsigned,
-            true if demands && !is_incomplete => Self::Demands,
-            _ => Self::Refused,
-        }
-    }
-}
 
 /// Age of the newest signature that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +131,7 @@ struct Signature {
 impl Page {
     /// Makes a row of a line.
     pub(super) fn row(&mut self, line: Line) -> Row {
-        let verdict = Verdict::of(&line);
+        let verdict = line.verdict();
         let signed_at = line
             .signatures
             .iter()

@@ -1,7 +1,8 @@
 //! Writes the page.
 
+use super::super::line::Verdict;
 use super::Page;
-use super::row::{Age, Row, Verdict};
+use super::row::{Age, Row};
 use crate::digest::HashAlgorithm;
 use crate::ui::text::{readable, utc};
 use base64::Engine as _;
