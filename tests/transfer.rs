@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "transfer/converters.rs"]
+mod converters;
 #[path = "transfer/layers.rs"]
 mod layers;
 #[path = "transfer/peer.rs"]

@@ -90,6 +90,14 @@ pub enum Error {
         /// What is allowed.
         limit: u64,
     },
+    /// A file system that is not what was asked for.
+    #[error("{path:?} has other {what} than wanted")]
+    Differs {
+        /// Name of the file.
+        path: String,
+        /// What is other.
+        what: &'static str,
+    },
     /// It is no squashfs, or one that makes no sense.
     #[error("malformed squashfs: {0}")]
     Malformed(&'static str),

@@ -99,7 +99,7 @@ struct Name {
 
 impl Directory {
     /// Names in the order of their bytes.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = (&[u8], Id)> {
+    pub fn names(&self) -> impl ExactSizeIterator<Item = (&[u8], Id)> + DoubleEndedIterator {
         self.names
             .iter()
             .map(|(name, entry)| (name.as_slice(), entry.id))
