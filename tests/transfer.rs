@@ -22,6 +22,8 @@ mod push_faults;
 mod push_real;
 #[path = "transfer/push_tar.rs"]
 mod push_tar;
+#[path = "transfer/registry_attest.rs"]
+mod registry_attest;
 #[path = "transfer/registry_sign.rs"]
 mod registry_sign;
 #[path = "transfer/server.rs"]

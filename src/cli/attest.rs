@@ -1,6 +1,8 @@
-//! `attest`: state something about an image of an OCI-SIF.
+//! `attest`: state something about an image of an OCI-SIF, or of a registry.
 
 use super::oci::{self, Which};
+use super::transfer::sign::Statement;
+use super::transfer::{self, RegistryArgs, SCHEME};
 use super::{Error, passphrase, private_key, usage};
 use crate::disk::{errno_text, files};
 use crate::payload::intoto::PredicateType;
@@ -18,15 +20,18 @@ const MAX_PREDICATE: u64 = 64 << 20;
 /// Subject of a statement that names none, as in-toto has it.
 const NO_NAME: &str = "_";
 
-/// Add an attestation about the image in an OCI-SIF
+/// Add an attestation about the image in an OCI-SIF or a registry
 ///
 /// A predicate, such as a bill of materials, is signed together with the
-/// digest of the image and stored beside it, as 'cosign attest' does.
+/// digest of the image and stored beside it, as 'cosign attest' does. An image
+/// in a registry stays there; attestations that it has stay, too.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] attest [attest options...] <image path>",
+    override_usage = "sigsif [global options...] attest [attest options...] <image path|docker://URI>",
     after_help = "Examples:\n  \
-                  $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json image.oci.sif"
+                  $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json image.oci.sif\n  \
+                  $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json \\\n      \
+                  docker://registry.example.org/tools:1"
 )]
 pub(super) struct Args {
     /// make an attestation that cosign verifies
@@ -60,7 +65,9 @@ pub(super) struct Args {
     /// fail at once if another program is changing the image
     #[arg(long)]
     no_wait: bool,
-    /// path of the image
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// path of the image, or docker://REFERENCE
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
 }
@@ -92,7 +99,16 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         "Sigstore/cosign compatible attestation, using key material from '{}'",
         key.display()
     ));
-    oci::require(&path).map_err(|cause| cause.fatal(""))?;
+    let uri = path.to_str().filter(|uri| uri.starts_with(SCHEME));
+    match uri {
+        Some(_) => args
+            .which
+            .require_none_for_registry(args.recursive, args.no_wait)?,
+        None => {
+            args.registry.tell_idle(ui);
+            oci::require(&path).map_err(|cause| cause.fatal(""))?;
+        }
+    }
     let file = match args.predicate.as_os_str() == "-" {
         true => Path::new("/dev/stdin"),
         false => &args.predicate,
@@ -102,6 +118,15 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     let key = private_key::load(&key, &args.passphrase, &mut Console)
         .map_err(passphrase::fatal(NO_KEY))?
         .key;
+    if let Some(uri) = uri {
+        let statement = Statement::Attestation {
+            reference: args.reference.as_deref(),
+            kind: &kind,
+            predicate: &predicate,
+            now,
+        };
+        return transfer::sign::sign(ui, &args.registry, uri, &key, &statement);
+    }
     let request = Request {
         choice: &args.which.choice(),
         recursive: args.recursive,

@@ -43,6 +43,27 @@ impl Which {
         self.digest.clone()
     }
 
+    /// A reference of a registry says which image is meant, and nobody waits for it.
+    ///
+    /// # Errors
+    /// One of these flags was given.
+    pub(super) fn require_none_for_registry(
+        &self,
+        recursive: bool,
+        no_wait: bool,
+    ) -> Result<(), Error> {
+        let named = self.given().or(recursive.then_some("recursive"));
+        match named.or(no_wait.then_some("no-wait")) {
+            None => Ok(()),
+            Some(name) => Err(Error::Fatal {
+                text: format!("--{name} not supported with an image in a registry"),
+                detail: Some(
+                    "docker://HOST/REPOSITORY@DIGEST names an image of an index".to_owned(),
+                ),
+            }),
+        }
+    }
+
     /// Name of a flag that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         match (&self.platform, &self.digest) {

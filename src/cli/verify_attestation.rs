@@ -1,25 +1,29 @@
-//! `verify-attestation`: judge what was attested about an image of an OCI-SIF.
+//! `verify-attestation`: judge what was attested about an image of an OCI-SIF, or of a registry.
 
 use super::oci::Which;
+use super::transfer::{self, RegistryArgs, SCHEME};
 use super::verify::cosign::{host, look, public_key};
 use super::{Cause, Error, attest, usage};
 use crate::disk::sif_file::Access;
+use crate::key::pem::PublicKey;
 use crate::oci::ocisif::OciSif;
 use crate::payload::intoto::PredicateType;
 use crate::sif::Image;
-use crate::ui::{Ui, one_line};
+use crate::ui::{Ui, attestation as render, one_line};
+use crate::verify::attestation::AttestationReport;
 use crate::verify::cosign::{self, Choice};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Verify attestations about the image in an OCI-SIF
+/// Verify attestations about the image in an OCI-SIF or a registry
 ///
 /// At least one attestation of the type must be signed by one of the keys and
 /// be about the image, whose blobs are all checked. The envelopes that count
 /// go to standard output, one a line, as 'cosign verify-attestation' does.
+/// The layers of an image in a registry stay there.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify-attestation [verify-attestation options...] <image path>",
+    override_usage = "sigsif [global options...] verify-attestation [verify-attestation options...] <image path|docker://URI>",
     after_help = "Examples:\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif \\\n      \
@@ -34,7 +38,12 @@ pub(super) struct Args {
     kind: Option<PredicateType>,
     #[command(flatten)]
     which: Which,
-    /// path of the image
+    /// print a report on all attestations as JSON instead of the envelopes
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+    /// path of the image, or docker://REFERENCE
     #[arg(value_name = "image path")]
     image: Vec<OsString>,
 }
@@ -69,73 +78,112 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         platform: args.which.platform(),
         host: host(),
     };
-    let judge = |image: &Image<'_>| -> Result<Result<String, String>, Cause> {
-        image.require_sound()?;
-        let oci = OciSif::new(image).map_err(super::oci::cause)?;
-        ui.info(format_args!(
-            "Verifying digests for {} OCI Blobs",
-            oci.blobs().count()
-        ));
-        let checked = cosign::check(&oci, super::threads()).map_err(Cause::plain)?;
-        let report = checked.attestations(&choice, &keys).map_err(Cause::plain)?;
-        ui.info(format_args!("Image digest: {}", report.image));
-        ui.info(format_args!(
-            "Image has {} associated attestations",
-            report.attestations.len()
-        ));
-        for (at, attestation) in report.attestations.iter().enumerate() {
-            match &attestation.outcome {
-                Ok(held) => ui.verbose(format_args!(
-                    "attestation {at} is valid for {}: {}",
-                    attestation.subject,
-                    one_line(&held.predicate_type)
-                )),
-                Err(reason) => ui.verbose(format_args!(
-                    "attestation {at} is not valid: {}",
-                    one_line(reason)
-                )),
-            }
-        }
-        for problem in &report.problems {
-            ui.warning(one_line(problem));
-        }
-        ui.info(format_args!(
-            "Image has {} attestations that are valid with provided key material",
-            report.held().count()
-        ));
-        let mut found = Vec::new();
-        let mut output = String::new();
-        for held in report.held() {
-            found.push(one_line(&held.predicate_type));
-            if held.predicate_type == kind.uri() {
-                // One line each: line ends in JSON stand between its parts only.
-                let envelope = String::from_utf8_lossy(held.envelope);
-                output.push_str(&one_line(&envelope));
-                output.push('\n');
-            }
-        }
-        let refusals: Vec<_> = report.refusals().map(one_line).collect();
-        // Zeros in the place of lost bytes must not be printed.
-        image.still_there()?;
-        Ok(if !output.is_empty() {
-            Ok(output)
-        } else if !found.is_empty() {
-            Err(format!(
-                "none of the attestations matched the predicate type: {}, found: {}",
-                one_line(kind.name()),
-                found.join(",")
-            ))
-        } else if refusals.is_empty() {
-            Err("no attestations provided".to_owned())
-        } else {
-            Err(format!(
-                "no matching attestations: {}",
-                refusals.join("\n ")
-            ))
-        })
+    let shown = path.to_string_lossy();
+    let tell = |report: &AttestationReport<'_>| {
+        tell(ui, report);
+        let reason = refusal(report, &kind);
+        let text = match args.json {
+            true => render::json(&shown, Ok(report), reason.as_deref(), kind.uri()),
+            false => render::envelopes(report, kind.uri()),
+        };
+        (text, reason)
     };
-    match look(&path, Access::Read, "not", judge).map_err(|cause| cause.fatal(""))? {
-        Ok(envelopes) => super::print(envelopes),
-        Err(reason) => Err(Error::fatal(reason)),
+    let judged = match shown.starts_with(SCHEME) {
+        true => transfer::judge::attestations(ui, &args.registry, &shown, &choice, &keys)?
+            .map(|report| tell(&report)),
+        false => {
+            args.registry.tell_idle(ui);
+            look(&path, Access::Read, "not", |image| {
+                judge(ui, image, &choice, &keys, &tell)
+            })
+        }
+    };
+    match judged {
+        Ok((text, None)) => super::print(text),
+        Ok((text, Some(reason))) => {
+            if args.json {
+                super::print(text)?;
+            }
+            Err(Error::fatal(reason))
+        }
+        Err(cause) => {
+            if args.json {
+                super::print(render::json(&shown, Err(&cause.text), None, kind.uri()))?;
+            }
+            Err(cause.fatal(""))
+        }
     }
+}
+
+/// Judges a file; what `tell` makes of the report is made while the file is known to be whole.
+fn judge<T>(
+    ui: &Ui,
+    image: &Image<'_>,
+    choice: &Choice,
+    keys: &[PublicKey],
+    tell: &dyn Fn(&AttestationReport<'_>) -> T,
+) -> Result<T, Cause> {
+    image.require_sound()?;
+    let oci = OciSif::new(image).map_err(super::oci::cause)?;
+    ui.info(format_args!(
+        "Verifying digests for {} OCI Blobs",
+        oci.blobs().count()
+    ));
+    let checked = cosign::check(&oci, super::threads()).map_err(Cause::plain)?;
+    let report = checked.attestations(choice, keys).map_err(Cause::plain)?;
+    let told = tell(&report);
+    // Zeros in the place of lost bytes must not be printed.
+    image.still_there()?;
+    Ok(told)
+}
+
+fn tell(ui: &Ui, report: &AttestationReport<'_>) {
+    ui.info(format_args!("Image digest: {}", report.image));
+    ui.info(format_args!(
+        "Image has {} associated attestations",
+        report.attestations.len()
+    ));
+    for (at, attestation) in report.attestations.iter().enumerate() {
+        match &attestation.outcome {
+            Ok(held) => ui.verbose(format_args!(
+                "attestation {at} is valid for {}: {}",
+                attestation.subject,
+                one_line(&held.predicate_type)
+            )),
+            Err(reason) => ui.verbose(format_args!(
+                "attestation {at} is not valid: {}",
+                one_line(reason)
+            )),
+        }
+    }
+    for problem in &report.problems {
+        ui.warning(one_line(problem));
+    }
+    ui.info(format_args!(
+        "Image has {} attestations that are valid with provided key material",
+        report.held().count()
+    ));
+}
+
+/// Why the image is refused, if no attestation of that kind holds.
+fn refusal(report: &AttestationReport<'_>, kind: &PredicateType) -> Option<String> {
+    if report.held().any(|held| held.predicate_type == kind.uri()) {
+        return None;
+    }
+    let found: Vec<_> = report
+        .held()
+        .map(|held| one_line(&held.predicate_type))
+        .collect();
+    let refusals: Vec<_> = report.refusals().map(one_line).collect();
+    Some(if !found.is_empty() {
+        format!(
+            "none of the attestations matched the predicate type: {}, found: {}",
+            one_line(kind.name()),
+            found.join(",")
+        )
+    } else if refusals.is_empty() {
+        "no attestations provided".to_owned()
+    } else {
+        format!("no matching attestations: {}", refusals.join("\n "))
+    })
 }

@@ -297,6 +297,20 @@ pub struct Referrer {
     pub size: u64,
 }
 
+impl Referrer {
+    /// What it says, to be read.
+    pub fn content(&self) -> ContentDescriptor {
+        ContentDescriptor {
+            media_type: String::new(),
+            digest: self.blob.clone(),
+            size: self.size,
+            annotations: Default::default(),
+            platform: None,
+            artifact_type: None,
+        }
+    }
+}
+
 /// Whether an entry that says nothing about itself may be an image.
 fn may_be_image(entry: &ContentDescriptor) -> bool {
     let reserved = |name: &str| {

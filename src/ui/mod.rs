@@ -2,6 +2,7 @@
 //!
 //! stdout is the result; stderr is the rest: lines with a level in front.
 
+pub mod attestation;
 pub(crate) mod batch;
 pub mod cosign;
 pub mod coverage;

@@ -1,13 +1,20 @@
 //! The story of a verification of attestations: envelopes of an image, judged
-//! like the signatures beside them.
+//! like the signatures beside them. Envelopes are stored under a name that the
+//! image gives them, or in sigstore bundles that are about it.
 
-use super::cosign::{Checked, Choice, Error};
+use super::cosign::{Checked, Choice, Error, Fetch, MAX_BUNDLE, bundles, signer};
+use super::layout;
 use crate::digest::Digest;
 use crate::key::pem::PublicKey;
-use crate::oci::manifest::ContentDescriptor;
-use crate::oci::ocisif::OciSif;
+use crate::oci::layout_view::Attached;
+use crate::oci::manifest::{ContentDescriptor, ImageManifest};
+use crate::oci::ocisif;
 use crate::payload::intoto::{self, Statement};
+use crate::report::KeySigner;
+use crate::signer::bundle::{Bundle, MEDIA_TYPE};
 use crate::signer::dsse;
+use std::borrow::Cow;
+use std::cell::Cell;
 
 /// Largest envelope that is read, in bytes, as in cosign.
 pub const MAX_ENVELOPE: usize = 128 << 20;
@@ -38,7 +45,11 @@ pub struct Held<'a> {
     /// URI of what it says.
     pub predicate_type: String,
     /// The envelope as it is stored.
-    pub envelope: &'a [u8],
+    pub envelope: Cow<'a, [u8]>,
+    /// The statement in it.
+    pub statement: Vec<u8>,
+    /// The key that accepted it.
+    pub signer: KeySigner,
 }
 
 impl<'a> AttestationReport<'a> {
@@ -76,48 +87,116 @@ impl<'a> Checked<'_, '_, 'a> {
     ) -> Result<AttestationReport<'a>, Error> {
         let oci = self.oci();
         let (first, others, problems) = self.subjects(choice)?;
+        let fetch: &Fetch<'_, 'a> = &|layer| {
+            let bytes = oci.content(layer, MAX_ENVELOPE);
+            bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
+        };
         let mut attestations = Vec::new();
         for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign(&subject.digest, "att") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
-                let count = manifest.layers.len().saturating_add(attestations.len());
-                if count > MAX_ATTESTATIONS {
-                    return Err(Error::TooMany(count));
-                }
-                attestations.extend(manifest.layers.iter().map(|layer| Attestation {
-                    subject: subject.digest.clone(),
-                    outcome: judge(oci, layer, &subject.digest, keys),
-                }));
+                all(&manifest, &subject.digest, keys, fetch, &mut attestations)
+                    .map_err(Error::TooMany)?;
             }
+        }
+        let image = first.digest.clone();
+        let subjects: Vec<_> = std::iter::once(first).chain(others).collect();
+        for (content, subject) in bundles(oci, &subjects) {
+            let bytes = oci.content(&content, MAX_BUNDLE).map(<[u8]>::to_vec);
+            let bytes = bytes.map_err(|error| error.to_string());
+            bundle(bytes, subject, keys, &mut attestations).map_err(Error::TooMany)?;
         }
         oci.image().still_there()?;
         Ok(AttestationReport {
-            image: first.digest,
+            image,
             attestations,
             problems,
         })
     }
 }
 
-fn judge<'a>(
-    oci: &OciSif<'_, 'a>,
+impl layout::Checked<'_, '_> {
+    /// Judges the attestations of an image of a layout, or of a registry that is looked at as one;
+    /// `documents` are the blobs among which bundles may be.
+    ///
+    /// # Errors
+    /// As [`layout::Error`] says; a refusal is in the report.
+    pub fn attestations(
+        &self,
+        documents: &[Digest],
+        keys: &[PublicKey],
+    ) -> Result<AttestationReport<'static>, layout::Error> {
+        let layout = self.layout();
+        let fetch: &Fetch<'_, 'static> = &|layer| {
+            let bytes = layout.content(layer, MAX_ENVELOPE);
+            bytes.map(Cow::Owned).map_err(|error| error.to_string())
+        };
+        let mut attestations = Vec::new();
+        for subject in self.subjects() {
+            for entry in layout.attached(&subject.digest, Attached::Attestations) {
+                let manifest = layout.manifest(entry).map_err(layout::Error::Signatures)?;
+                all(&manifest, &subject.digest, keys, fetch, &mut attestations)
+                    .map_err(layout::Error::TooMany)?;
+            }
+        }
+        let (found, problems) = layout.referrers(documents, self.subjects(), MEDIA_TYPE);
+        for found in found {
+            let bytes = layout.content(&found.content(), MAX_BUNDLE);
+            let bytes = bytes.map_err(|error| error.to_string());
+            bundle(bytes, found.subject, keys, &mut attestations)
+                .map_err(layout::Error::TooMany)?;
+        }
+        let first = self.subjects().first();
+        let first = first.ok_or(layout::Error::Fetch(ocisif::Error::NoImage))?;
+        Ok(AttestationReport {
+            image: first.digest.clone(),
+            attestations,
+            problems,
+        })
+    }
+}
+
+/// Judges the attestations of a manifest; their number is the error if there are too many.
+fn all<'f>(
+    manifest: &ImageManifest,
+    subject: &Digest,
+    keys: &[PublicKey],
+    fetch: &Fetch<'_, 'f>,
+    into: &mut Vec<Attestation<'f>>,
+) -> Result<(), usize> {
+    let count = manifest.layers.len().saturating_add(into.len());
+    if count > MAX_ATTESTATIONS {
+        return Err(count);
+    }
+    into.extend(manifest.layers.iter().map(|layer| Attestation {
+        subject: subject.clone(),
+        outcome: judge(layer, subject, keys, fetch),
+    }));
+    Ok(())
+}
+
+fn judge<'f>(
     layer: &ContentDescriptor,
     subject: &Digest,
     keys: &[PublicKey],
-) -> Result<Held<'a>, String> {
-    let envelope = oci
-        .content(layer, MAX_ENVELOPE)
-        .map_err(|error| format!("failed to retrieve payload: {error}"))?;
+    fetch: &Fetch<'_, 'f>,
+) -> Result<Held<'f>, String> {
+    let envelope =
+        fetch(layer).map_err(|reason| format!("failed to retrieve payload: {reason}"))?;
+    let accepted = Cell::new(None);
     let by_a_key = |message: &[u8], signature: &[u8]| {
         let mut keys = keys.iter();
-        keys.any(|key| key.verify_cosign(message, signature).is_some())
+        let key = keys.find(|key| key.verify_cosign(message, signature).is_some());
+        accepted.set(key);
+        key.is_some()
     };
     let payload =
-        dsse::open_from_cosign(envelope, intoto::PAYLOAD_TYPE, by_a_key).map_err(|error| {
+        dsse::open_from_cosign(&envelope, intoto::PAYLOAD_TYPE, by_a_key).map_err(|error| {
             // Without what only the native verification says in front.
             let text = error.to_string();
             text.strip_prefix(dsse::FAILED).unwrap_or(&text).to_owned()
         })?;
+    let key = accepted.get().ok_or("no key accepted it")?;
     let statement = Statement::parse(&payload).map_err(|error| error.to_string())?;
     if !statement.is_about(subject) {
         return Err(format!("the statement is not about {subject}"));
@@ -125,5 +204,50 @@ fn judge<'a>(
     Ok(Held {
         predicate_type: statement.predicate_type().to_owned(),
         envelope,
+        statement: payload,
+        signer: signer(key),
+    })
+}
+
+/// Judges a bundle, unless it is a signature; the number of attestations is the error if there are
+/// too many.
+fn bundle<'f>(
+    bytes: Result<Vec<u8>, String>,
+    subject: Digest,
+    keys: &[PublicKey],
+    into: &mut Vec<Attestation<'f>>,
+) -> Result<(), usize> {
+    if into.len() >= MAX_ATTESTATIONS {
+        return Err(into.len().saturating_add(1));
+    }
+    let outcome = bytes
+        .map_err(|reason| format!("failed to retrieve bundle: {reason}"))
+        .and_then(|bytes| judge_bundle(&bytes, &subject, keys));
+    match outcome {
+        Ok(held) if held.predicate_type == intoto::SIGN_TYPE => {}
+        outcome => into.push(Attestation { subject, outcome }),
+    }
+    Ok(())
+}
+
+fn judge_bundle(
+    bytes: &[u8],
+    subject: &Digest,
+    keys: &[PublicKey],
+) -> Result<Held<'static>, String> {
+    let bundle = Bundle::parse(bytes).map_err(|error| error.to_string())?;
+    let opened = bundle
+        .open(intoto::PAYLOAD_TYPE, keys)
+        .map_err(|error| error.to_string())?;
+    let statement = Statement::parse_strictly(opened.payload());
+    let statement = statement.map_err(|error| error.to_string())?;
+    if !statement.is_about(subject) {
+        return Err(format!("the statement is not about {subject}"));
+    }
+    Ok(Held {
+        predicate_type: statement.predicate_type().to_owned(),
+        envelope: Cow::Owned(bundle.envelope().as_bytes().to_vec()),
+        statement: opened.payload().to_vec(),
+        signer: signer(opened.key()),
     })
 }

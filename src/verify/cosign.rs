@@ -203,7 +203,7 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
 
 /// Bundles about the subjects, in entries whose names only say that they
 /// belong to cosign: the originals pass over them.
-fn bundles(
+pub(super) fn bundles(
     oci: &OciSif<'_, '_>,
     subjects: &[ContentDescriptor],
 ) -> Vec<(ContentDescriptor, Digest)> {

@@ -103,7 +103,17 @@ fn subjects(
     }
 }
 
-impl Checked<'_, '_> {
+impl<'l, 'g> Checked<'l, 'g> {
+    /// The layout.
+    pub(super) fn layout(&self) -> &'l OciLayout<'g> {
+        self.layout
+    }
+
+    /// The image or index, and for an index the image that a signature may name.
+    pub(super) fn subjects(&self) -> &[ContentDescriptor] {
+        &self.subjects
+    }
+
     /// Judges the signatures and bundles of the image; `documents` are the
     /// blobs among which bundles may be, for no index need name them.
     ///
@@ -140,15 +150,7 @@ impl Checked<'_, '_> {
         report.problems = faults;
         room(&report, bundles.len())?;
         for found in bundles {
-            let content = ContentDescriptor {
-                media_type: String::new(),
-                digest: found.blob,
-                size: found.size,
-                annotations: Default::default(),
-                platform: None,
-                artifact_type: None,
-            };
-            let bytes = layout.content(&content, MAX_BUNDLE);
+            let bytes = layout.content(&found.content(), MAX_BUNDLE);
             let bytes = bytes.map_err(|error| error.to_string());
             let signature = bundle::judge(bytes, &found.subject, request);
             report.signatures.push(signature);

@@ -1,7 +1,7 @@
 //! Images from and to a registry on this machine: `cargo bench --bench transfer`.
 //!
-//! Needs `docker-registry` and `skopeo` (`SIGSIF_DOCKER_REGISTRY`, `SIGSIF_SKOPEO` or `PATH`) and
-//! 8 GiB of free disk; `SIGSIF_BENCH_DIR` says where. Runs alternate, the median counts.
+//! Needs `docker-registry`, `skopeo` and `sqfs2tar` (`SIGSIF_DOCKER_REGISTRY`, `SIGSIF_SKOPEO` or `PATH`) and
+//! 20 GiB of free disk; `SIGSIF_BENCH_DIR` says where. Runs alternate, the median counts.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
@@ -28,69 +28,160 @@ fn main() {
     let folder = folder.path();
     let registry = Registry::start(folder);
     let layout = folder.join("layout");
-    make_layout(&layout, 1024 * MIB / LAYERS);
-    let image = format!("docker://127.0.0.1:{}/bench/image:1", registry.port);
-    let skopeo = |args: &[&str]| {
-        let mut command = Command::new(program("SIGSIF_SKOPEO", "skopeo"));
-        command.args(["--insecure-policy", "copy", "-q", "--preserve-digests"]);
-        run(command.args(args));
-    };
-    let from = format!("oci:{}:one", layout.display());
-    skopeo(&["--dest-tls-verify=false", &from, &image]);
+    make_layout(&layout, LAYERS, 1024 * MIB / LAYERS);
+    let image = registry.image();
+    copy_in(&layout, &image);
     let copy = || {
         let to = folder.join("copy");
         let _ = fs::remove_dir_all(&to);
         let to = format!("oci:{}:one", to.display());
-        skopeo(&["--src-tls-verify=false", &image, &to]);
+        time(&|| skopeo(&["--src-tls-verify=false", &image, &to]))
     };
     let output = folder.join("image.sif");
-    let command = |args: &[&str]| {
-        let mut command = Command::new(SIGSIF);
-        command
-            .args(["pull", "--force", "--arch", "amd64"])
-            .args(args)
-            .arg(&output)
-            .arg(&image);
-        command
-    };
     let pull = |args: &[&str]| {
         let _ = fs::remove_file(&output);
-        run(&mut command(args));
+        time(&|| run(&mut pull(args, &output, &image)))
     };
     println!("median of {ROUNDS} alternating runs, warm page cache\n");
     println!("| what | time | beside | time | ratio | target |");
     println!("|---|---|---|---|---|---|");
     let peer = "`skopeo copy` to an OCI layout";
-    let kept = || pull(&["--with-cosign"]);
     row(
-        "`pull --with-cosign`, 4 layers of 256 MiB",
-        &kept,
-        peer,
-        &copy,
-        "at most 1.5",
-    );
-    let squashed = || pull(&[]);
-    row(
-        "`pull`, the same made one squashfs",
-        &squashed,
+        "`pull`, 4 layers of 256 MiB made one squashfs",
+        &|| pull(&[]),
         peer,
         &copy,
         "none",
     );
-    for args in [&["--with-cosign"][..], &[]] {
-        println!(
-            "\npeak resident memory, pull {}: {}",
-            args.join(" "),
-            peak(&command(args))
-        );
-    }
+    row(
+        "`pull --with-cosign`, the same kept",
+        &|| pull(&["--with-cosign"]),
+        peer,
+        &copy,
+        "at most 1.5",
+    );
+    pushes(folder, &layout, &output);
+    drop(registry);
+    peaks(folder);
 }
 
-fn row(what: &str, ours: &dyn Fn(), peer: &str, theirs: &dyn Fn(), target: &str) {
+/// Every push goes to a registry of its own, which has nothing of the image.
+fn pushes(folder: &Path, layout: &Path, file: &Path) {
+    let emptied = || {
+        let data = folder.join("empty");
+        let _ = fs::remove_dir_all(&data);
+        fs::create_dir(&data).expect("folder");
+        Registry::start(&data)
+    };
+    let push = |file: &Path, args: &[&str]| {
+        let registry = emptied();
+        time(&|| run(&mut push_command(args, file, &registry.image())))
+    };
+    let copy = || {
+        let registry = emptied();
+        time(&|| copy_in(layout, &registry.image()))
+    };
+    row(
+        "`push`, the same",
+        &|| push(file, &[]),
+        "`skopeo copy` from an OCI layout",
+        &copy,
+        "at most 1.5",
+    );
+    let small = folder.join("small");
+    make_layout(&small, 1, 128 * MIB);
+    let registry = emptied();
+    copy_in(&small, &registry.image());
+    let squashed = folder.join("squashed.sif");
+    run(&mut pull(&[], &squashed, &registry.image()));
+    drop(registry);
+    let layer = folder.join("layer.squashfs");
+    let found = Command::new(SIGSIF)
+        .args(["sif", "dump", "1"])
+        .arg(&squashed)
+        .output()
+        .expect("sigsif");
+    fs::write(&layer, found.stdout).expect("write");
+    row(
+        "`push --layer-format tar`, one squashfs layer of 128 MiB",
+        &|| push(&squashed, &["--layer-format", "tar"]),
+        "`sqfs2tar` of the same, into `gzip`, alone",
+        &|| {
+            time(&|| {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "sqfs2tar \"$0\" | gzip > \"$0.tar.gz\""]);
+                run(shell.arg(&layer));
+            })
+        },
+        "none",
+    );
+    let registry = emptied();
+    let turned = push_command(&["--layer-format", "tar"], &squashed, &registry.image());
+    println!(
+        "\npeak resident memory, push --layer-format tar: {}",
+        peak(&turned)
+    );
+}
+
+/// Memory for an image of 2 GiB.
+fn peaks(folder: &Path) {
+    let data = folder.join("large");
+    fs::create_dir(&data).expect("folder");
+    let registry = Registry::start(&data);
+    let layout = folder.join("layout");
+    fs::remove_dir_all(&layout).expect("remove");
+    make_layout(&layout, LAYERS, 2048 * MIB / LAYERS);
+    copy_in(&layout, &registry.image());
+    let output = folder.join("image.sif");
+    println!("\npeak resident memory, 2 GiB, limit 64 MiB:");
+    for args in [&[][..], &["--with-cosign"]] {
+        let pull = pull(args, &output, &registry.image());
+        println!("pull {}: {}", args.join(" "), peak(&pull));
+    }
+    let data = folder.join("target");
+    fs::create_dir(&data).expect("folder");
+    let empty = Registry::start(&data);
+    println!(
+        "push: {}",
+        peak(&push_command(&[], &output, &empty.image()))
+    );
+}
+
+fn skopeo(args: &[&str]) {
+    let mut command = Command::new(program("SIGSIF_SKOPEO", "skopeo"));
+    command.args(["--insecure-policy", "copy", "-q", "--preserve-digests"]);
+    run(command.args(args));
+}
+
+fn copy_in(layout: &Path, image: &str) {
+    let from = format!("oci:{}:one", layout.display());
+    skopeo(&["--dest-tls-verify=false", &from, image]);
+}
+
+fn pull(args: &[&str], output: &Path, image: &str) -> Command {
+    let mut command = Command::new(SIGSIF);
+    command.args(["pull", "--force", "--arch", "amd64"]);
+    command.args(args).arg(output).arg(image);
+    command
+}
+
+fn push_command(args: &[&str], file: &Path, image: &str) -> Command {
+    let mut command = Command::new(SIGSIF);
+    command.arg("push").args(args).arg(file).arg(image);
+    command
+}
+
+fn row(
+    what: &str,
+    ours: &dyn Fn() -> Duration,
+    peer: &str,
+    theirs: &dyn Fn() -> Duration,
+    target: &str,
+) {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        a.push(time(&ours));
-        b.push(time(&theirs));
+        a.push(ours());
+        b.push(theirs());
     }
     let (a, b) = (median(a), median(b));
     let ratio = a.as_secs_f64() / b.as_secs_f64();
@@ -128,6 +219,10 @@ struct Registry {
 }
 
 impl Registry {
+    fn image(&self) -> String {
+        format!("docker://127.0.0.1:{}/bench/image:1", self.port)
+    }
+
     fn start(folder: &Path) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("a port").port();
@@ -163,7 +258,7 @@ impl Drop for Registry {
 }
 
 /// An OCI layout with an image of layers that hold one file of random data each.
-fn make_layout(layout: &Path, size: u64) {
+fn make_layout(layout: &Path, layers: u64, size: u64) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("folder");
     fs::write(
@@ -177,7 +272,7 @@ fn make_layout(layout: &Path, size: u64) {
         (format!("sha256:{name}"), bytes.len())
     };
     let mut entries = Vec::new();
-    for number in 0..LAYERS {
+    for number in 0..layers {
         let mut header = tar::Header::new_gnu();
         header.set_size(size);
         header.set_mode(0o644);

@@ -5,7 +5,7 @@ use crate::server::{MANIFEST, Registry, digest};
 use crate::support::{Home, Outcome, project, read_peers, run};
 use serde_json::{Value, json};
 
-fn key(name: &str) -> String {
+pub fn key(name: &str) -> String {
     let keys = project().join("fixtures/peers/cosign/keys");
     keys.join(name).display().to_string()
 }
@@ -21,7 +21,7 @@ fn verify(home: &Home, args: &[&str], uri: &str) -> Outcome {
 }
 
 /// An image without any signature in a registry; its digest.
-fn fill(home: &Home, host: &str) -> String {
+pub fn fill(home: &Home, host: &str) -> String {
     home.write("one.oci.sif", &read_peers("cosign/sif/one.oci.sif"));
     let uri = format!("docker://{host}/lab/one:1");
     let outcome = run(&mut home.sigsif(["push", "--json", "one.oci.sif", &uri])).expect(0);

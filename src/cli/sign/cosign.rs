@@ -1,8 +1,8 @@
 //! `sign --cosign`: sign an image of an OCI-SIF in the manner of cosign.
 
-use super::registry;
 use crate::cli::oci::Which;
-use crate::cli::{self, Error, oci, passphrase, private_key, usage};
+use crate::cli::transfer::sign::Statement;
+use crate::cli::{self, Error, oci, passphrase, private_key, transfer, usage};
 use crate::net::http::user_agent;
 use crate::sign::cosign::{Claim, Request};
 use crate::ui::Ui;
@@ -82,13 +82,11 @@ pub(super) fn run(
     ));
     let uri = path
         .to_str()
-        .filter(|uri| uri.starts_with(registry::SCHEME));
+        .filter(|uri| uri.starts_with(transfer::SCHEME));
     match uri {
         Some(_) => require_for_registry(args)?,
         None => {
-            if args.registry.is_given() {
-                ui.warning("Flags about registries have no effect: the image is a file");
-            }
+            args.registry.tell_idle(ui);
             // Faults of the file come before questions about keys.
             oci::require(path).map_err(|cause| cause.fatal(""))?;
         }
@@ -97,11 +95,11 @@ pub(super) fn run(
         .map_err(passphrase::fatal(NO_KEY))?
         .key;
     if let Some(uri) = uri {
-        let statement = registry::Statement {
+        let statement = Statement::Signature {
             reference: args.cosign.reference.as_deref(),
             optional: &optional,
         };
-        return registry::sign(ui, &args.registry, uri, &key, &statement);
+        return transfer::sign::sign(ui, &args.registry, uri, &key, &statement);
     }
     let request = Request {
         choice: &args.cosign.which.choice(),
@@ -117,15 +115,9 @@ pub(super) fn run(
 
 /// A reference says which image is meant.
 fn require_for_registry(args: &super::Args) -> Result<(), Error> {
-    let named = args.cosign.which.given();
-    let named = named.or(args.cosign.recursive.then_some("recursive"));
-    match named.or(args.no_wait.then_some("no-wait")) {
-        None => Ok(()),
-        Some(name) => Err(Error::Fatal {
-            text: format!("--{name} not supported with an image in a registry"),
-            detail: Some("docker://HOST/REPOSITORY@DIGEST names an image of an index".to_owned()),
-        }),
-    }
+    args.cosign
+        .which
+        .require_none_for_registry(args.cosign.recursive, args.no_wait)
 }
 
 /// In the order and the words of the originals.

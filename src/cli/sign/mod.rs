@@ -1,7 +1,6 @@
 //! `sign`: add signatures to an image.
 
 mod cosign;
-mod registry;
 
 use super::passphrase::{self, Source};
 use super::transfer::RegistryArgs;
@@ -96,7 +95,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     args.cosign.require_none()?;
     if path
         .to_str()
-        .is_some_and(|path| path.starts_with(registry::SCHEME))
+        .is_some_and(|path| path.starts_with(super::transfer::SCHEME))
     {
         return Err(Error::Fatal {
             text: "an image in a registry has no signatures of SIF".to_owned(),

@@ -7,7 +7,7 @@
 //! Source: spec/oci-sif-cosign.md 5.2, 5.5.
 
 use super::artifacts::{Artifact, Role, tagged};
-use crate::digest::Digest;
+use crate::digest::{Digest, HashAlgorithm};
 use crate::net::registry::{Blob as RemoteBlob, Error, Session, Source};
 use crate::oci::build::{self, Blob, CosignImage, Existing, MANIFEST_TYPE, cosign_image};
 use crate::oci::manifest::{ContentDescriptor, ImageManifest};
@@ -136,6 +136,17 @@ pub(in crate::cli) fn same(one: &ContentDescriptor, other: &ContentDescriptor) -
     one.digest == other.digest && one.annotations == other.annotations
 }
 
+/// Whether something was said in the same words by the same key before.
+fn has(old: &Artifact, new: &build::NewLayer) -> bool {
+    let digest = HashAlgorithm::Sha256.digest(&new.payload);
+    let annotated = |layer: &ContentDescriptor| {
+        let mut annotations = new.annotations.iter();
+        annotations.all(|(name, text)| layer.annotations.get(*name) == Some(text))
+    };
+    let mut layers = old.manifest.layers.iter();
+    layers.any(|layer| layer.digest == digest && annotated(layer))
+}
+
 fn documents(
     session: &Session<'_>,
     old: Option<&Artifact>,
@@ -165,7 +176,11 @@ fn documents(
         })
         .collect();
     let added = match addition {
-        Addition::Layers(layers) => layers(),
+        Addition::Layers(layers) => {
+            let mut layers = layers();
+            layers.retain(|layer| !old.is_some_and(|old| has(old, layer)));
+            layers
+        }
         Addition::Image { manifest, config } => {
             existing.push(Existing {
                 manifest,

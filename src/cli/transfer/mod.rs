@@ -2,8 +2,10 @@
 //! image is, and what belongs to it.
 
 pub(super) mod artifacts;
+pub(super) mod judge;
 pub(super) mod library;
 pub(super) mod merge;
+pub(super) mod sign;
 
 use super::{Error, env_value, servers};
 use crate::disk::config::{ConfigFile, DOCKER_FILE};
@@ -51,6 +53,9 @@ pub(super) struct Connection {
     authfile: Option<PathBuf>,
 }
 
+/// What is before a reference of a registry.
+pub(super) const SCHEME: &str = "docker://";
+
 impl RegistryArgs {
     /// Whether any of the flags is there.
     pub(super) fn is_given(&self) -> bool {
@@ -59,6 +64,13 @@ impl RegistryArgs {
             || self.docker_login
             || self.authfile.is_some()
             || self.no_https.is_some()
+    }
+
+    /// Tells that flags about registries do nothing for a file.
+    pub(super) fn tell_idle(&self, ui: &Ui) {
+        if self.is_given() {
+            ui.warning("Flags about registries have no effect: the image is a file");
+        }
     }
 
     /// Looks at the flags and the environment; asks if that was wished.

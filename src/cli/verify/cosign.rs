@@ -166,7 +166,7 @@ impl CosignArgs {
         let judged = match (&self.local_layout, wanted.registry) {
             (Some(folder), _) => super::layout::judge(ui, folder, &choice, &request),
             (None, Some(registry)) => {
-                super::registry::judge(ui, registry, &uri, &choice, &request)?
+                super::super::transfer::judge::signatures(ui, registry, &uri, &choice, &request)?
                     .map(|report| (report, None))
             }
             (None, None) => look(wanted.path, Access::Read, "not", |image| {

@@ -9,7 +9,6 @@ mod material;
 mod output;
 mod policy;
 mod pulled;
-mod registry;
 mod remote;
 mod strict;
 
@@ -150,7 +149,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let in_registry = args.cosign.layout().is_none()
         && path
             .to_str()
-            .is_some_and(|path| path.starts_with(registry::SCHEME));
+            .is_some_and(|path| path.starts_with(super::transfer::SCHEME));
     if in_registry && !args.cosign.is_wanted()? {
         return Err(Error::Fatal {
             text: "an image in a registry has no signatures of SIF".to_owned(),

@@ -10,9 +10,9 @@ pub(in crate::cli) use self::sink::write_page;
 
 use self::court::Court;
 use self::sink::{Reports, Sink};
-use super::super::{Error, go, threads, usage};
+use super::super::{Error, go, threads, transfer, usage};
+use super::Args;
 use super::output::Format;
-use super::{Args, registry};
 use crate::disk::find::{self, Found, Listing, Shard};
 use crate::ui::batch::Meter;
 use crate::ui::line::Tally;
@@ -136,7 +136,7 @@ pub(super) fn run(ui: &Ui, mut args: Args) -> Result<(), Error> {
     if args.cosign.layout().is_some() {
         return refuse("--local-layout is one image, and cannot be used with many");
     }
-    let in_registry = |path: &&OsString| path.as_bytes().starts_with(registry::SCHEME.as_bytes());
+    let in_registry = |path: &&OsString| path.as_bytes().starts_with(transfer::SCHEME.as_bytes());
     if let Some(reference) = paths.iter().find(in_registry) {
         let reference = escaped(reference.as_bytes());
         return refuse(&format!(

@@ -1,42 +1,76 @@
-//! `verify --cosign docker://`: judge the cosign signatures of an image that stays in its registry.
+//! `verify --cosign docker://` and `verify-attestation docker://`: judge an image that stays in its
+//! registry.
 //!
 //! Manifests, configs and payloads are read; layers are not. The signature names the manifest, and
 //! the manifest names the layers: who pulls them compares their digests.
 
-use super::super::transfer::artifacts::{self, Role};
-use super::super::transfer::{RegistryArgs, hint, parse_reference};
 use super::super::{Cause, Error};
+use super::artifacts::{self, Role};
+use super::{RegistryArgs, SCHEME, hint, parse_reference};
 use crate::digest::Digest;
+use crate::key::pem::PublicKey;
 use crate::net::registry::{self, Access, Blob, Session};
 use crate::oci::layout_view::OciLayout;
 use crate::oci::manifest::{ImageIndex, ImageManifest, Kind};
 use crate::report::CosignReport;
 use crate::ui::{Ui, one_line};
+use crate::verify::attestation::AttestationReport;
 use crate::verify::cosign::{Choice, Request};
-use crate::verify::layout;
+use crate::verify::layout::{self, Checked};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-/// What is before a reference of a registry.
-pub(super) const SCHEME: &str = "docker://";
-
-/// Most bytes of documents and payloads that are kept.
+/// Most bytes of documents and payloads that are read.
 const MOST_BYTES: usize = 64 << 20;
+/// As much, where attestations are asked for: a bill of materials can be long.
+const MOST_ATTESTED: usize = 256 << 20;
+/// Larger payloads are read again where they are needed again.
+const KEPT: usize = 1 << 20;
 /// Most images of an index whose signatures are looked for.
 const MOST_SUBJECTS: usize = 8;
 
-/// Judges the image behind a reference, which begins with [`SCHEME`].
+/// Judges the signatures of the image behind a reference, which begins with [`SCHEME`].
 ///
 /// # Errors
 /// The outer one: the registry cannot be used as wished. The inner one: the image cannot be judged.
-pub(super) fn judge(
+pub(in crate::cli) fn signatures(
     ui: &Ui,
     args: &RegistryArgs,
     uri: &str,
     choice: &Choice,
     request: &Request<'_>,
 ) -> Result<Result<CosignReport, Cause>, Error> {
+    let judge = |image: &Checked<'_, '_>, referrers: &[Digest]| image.judge(referrers, request);
+    open(ui, args, uri, Role::Signatures, choice, &judge)
+}
+
+/// As [`signatures`], about its attestations.
+///
+/// # Errors
+/// As [`signatures`].
+pub(in crate::cli) fn attestations(
+    ui: &Ui,
+    args: &RegistryArgs,
+    uri: &str,
+    choice: &Choice,
+    keys: &[PublicKey],
+) -> Result<Result<AttestationReport<'static>, Cause>, Error> {
+    let judge = |image: &Checked<'_, '_>, referrers: &[Digest]| image.attestations(referrers, keys);
+    open(ui, args, uri, Role::Attestations, choice, &judge)
+}
+
+/// What is asked about an image all of whose parts are there; it gets the bundles, too.
+type Judge<'j, T> = dyn Fn(&Checked<'_, '_>, &[Digest]) -> Result<T, layout::Error> + 'j;
+
+fn open<T>(
+    ui: &Ui,
+    args: &RegistryArgs,
+    uri: &str,
+    role: Role,
+    choice: &Choice,
+    judge: &Judge<'_, T>,
+) -> Result<Result<T, Cause>, Error> {
     let text = uri.strip_prefix(SCHEME).unwrap_or(uri);
     let reference = parse_reference(text).map_err(Error::fatal)?;
     let connection = args.connect()?;
@@ -45,9 +79,13 @@ pub(super) fn judge(
         session: &session,
         documents: RefCell::default(),
         blobs: RefCell::default(),
-        kept: Cell::new(0),
+        read: Cell::new(0),
+        most: match role {
+            Role::Attestations => MOST_ATTESTED,
+            _ => MOST_BYTES,
+        },
     };
-    Ok(store.judge(ui, &reference.identifier(), uri, choice, request))
+    Ok(store.judge(ui, &reference.identifier(), uri, role, choice, judge))
 }
 
 /// What was read of a registry.
@@ -57,18 +95,20 @@ struct Store<'a> {
     documents: RefCell<HashMap<Digest, Vec<u8>>>,
     /// Lengths of blobs, as manifests name them.
     blobs: RefCell<HashMap<Digest, u64>>,
-    kept: Cell<usize>,
+    read: Cell<usize>,
+    most: usize,
 }
 
 impl Store<'_> {
-    fn judge(
+    fn judge<T>(
         &self,
         ui: &Ui,
         identifier: &str,
         uri: &str,
+        role: Role,
         choice: &Choice,
-        request: &Request<'_>,
-    ) -> Result<CosignReport, Cause> {
+        judge: &Judge<'_, T>,
+    ) -> Result<T, Cause> {
         // A tag is looked up once; everything else has its digest.
         let top = self
             .session
@@ -110,16 +150,17 @@ impl Store<'_> {
             let mut warn = |text: String| ui.warning(one_line(&text));
             for found in artifacts::all(self.session, subject, &mut warn).map_err(failed)? {
                 match found.role {
-                    Role::Signatures => entries.push(json!({
-                        "mediaType": found.media_type,
-                        "digest": found.digest.to_string(),
-                        "size": found.bytes.len(),
-                        "annotations": {
-                            "org.opencontainers.image.ref.name": artifacts::tag(subject, "sig"),
-                        },
-                    })),
                     Role::Bundle => referrers.push(found.digest.clone()),
-                    Role::Attestations => continue,
+                    other if other == role => {
+                        let tag = artifacts::tag(subject, role.suffix());
+                        entries.push(json!({
+                            "mediaType": found.media_type,
+                            "digest": found.digest.to_string(),
+                            "size": found.bytes.len(),
+                            "annotations": {"org.opencontainers.image.ref.name": tag},
+                        }));
+                    }
+                    _ => continue,
                 }
                 self.keep(found.digest, found.bytes)?;
             }
@@ -137,27 +178,31 @@ impl Store<'_> {
                 .try_for_each(|(digest, _)| self.require(digest))
         };
         let checked = layout::check(&view, choice, hash).map_err(told)?;
-        checked.judge(&referrers, request).map_err(told)
+        judge(&checked, &referrers).map_err(told)
     }
 
     fn keep(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), Cause> {
-        self.store(digest, bytes).map_err(Cause::plain)
+        self.store(digest, &bytes, true).map_err(Cause::plain)
     }
 
-    fn store(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), String> {
-        let kept = self.kept.get().saturating_add(bytes.len());
-        if kept > MOST_BYTES {
+    /// Takes note of what was read; documents stay in memory.
+    fn store(&self, digest: Digest, bytes: &[u8], is_document: bool) -> Result<(), String> {
+        let read = self.read.get().saturating_add(bytes.len());
+        if read > self.most {
             return Err(format!(
-                "manifests and signatures of more than {MOST_BYTES} bytes are not looked at"
+                "manifests, signatures and attestations of more than {} bytes are not looked at",
+                self.most
             ));
         }
-        self.kept.set(kept);
-        if let Ok(manifest) = ImageManifest::parse(&bytes) {
+        self.read.set(read);
+        if is_document && let Ok(manifest) = ImageManifest::parse(bytes) {
             let named = std::iter::once(manifest.config).chain(manifest.layers);
             let named = named.map(|content| (content.digest, content.size));
             self.blobs.borrow_mut().extend(named);
         }
-        self.documents.borrow_mut().insert(digest, bytes);
+        if is_document || bytes.len() <= KEPT {
+            self.documents.borrow_mut().insert(digest, bytes.to_vec());
+        }
         Ok(())
     }
 
@@ -182,7 +227,7 @@ impl Store<'_> {
                 None => return Ok(None),
             },
         };
-        self.store(digest.clone(), bytes.clone())?;
+        self.store(digest.clone(), &bytes, size.is_none())?;
         Ok(Some(bytes))
     }
 
