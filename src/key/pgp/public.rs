@@ -384,6 +384,9 @@ mod tests {
                 }
             }
         }
-        assert!(good > 20 && bad > 500 && fast >= good, "{good} {bad} {fast}");
+        assert!(
+            good > 20 && bad > 500 && fast >= good,
+            "{good} {bad} {fast}"
+        );
     }
 }
