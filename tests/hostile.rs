@@ -7,6 +7,8 @@ mod support;
 mod targets;
 
 use proptest::prelude::*;
+use sigsif::layer::tree::{Tree, Whiteouts};
+use sigsif::layer::{Limits, convert};
 use sigsif::policy::Demands;
 use sigsif::sif::Image;
 use sigsif::signer::{dsse, pgp};
@@ -910,7 +912,14 @@ fn seeds() -> Vec<Vec<u8>> {
             .append_data(&mut header, path, data.as_bytes())
             .expect("an entry");
     }
-    seeds.push(archive.into_inner().expect("an archive"));
+    let archive = archive.into_inner().expect("an archive");
+    let mut tree = Tree::new(Whiteouts::Keep, Limits::default());
+    tree.add_layer(archive.as_slice()).expect("a layer");
+    let open = |_| Ok(Box::new(archive.as_slice()) as Box<dyn std::io::Read>);
+    let mut squashfs = std::io::Cursor::new(Vec::new());
+    convert::write(&tree, 1, open, &mut squashfs, 1).expect("a file system");
+    seeds.push(squashfs.into_inner());
+    seeds.push(archive);
     let hex = "0123456789abcdef".repeat(4);
     seeds.extend([
         format!("SIFHASH:\n{hex}\n").into_bytes(),

@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "transfer/converters.rs"]
+mod converters;
 #[path = "transfer/layers.rs"]
 mod layers;
 #[path = "transfer/peer.rs"]
@@ -18,6 +20,8 @@ mod pull_real;
 mod push_faults;
 #[path = "transfer/push_real.rs"]
 mod push_real;
+#[path = "transfer/push_tar.rs"]
+mod push_tar;
 #[path = "transfer/registry_sign.rs"]
 mod registry_sign;
 #[path = "transfer/server.rs"]
@@ -25,3 +29,5 @@ mod server;
 #[allow(dead_code, reason = "of the key servers only TLS is used")]
 #[path = "net/server.rs"]
 mod tls;
+#[path = "transfer/unsquash.rs"]
+mod unsquash;

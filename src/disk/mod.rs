@@ -1,6 +1,7 @@
 //! EDGE: the only part that opens files.
 
 pub mod config;
+pub mod converter;
 pub mod credential_helper;
 pub mod files;
 pub mod find;

@@ -14,10 +14,12 @@
     )
 )]
 
+pub mod archive;
 pub mod convert;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;
+pub mod unsquash;
 
 use std::io::{self, Read};
 
@@ -32,6 +34,13 @@ pub struct Limits {
     pub free: u64,
     /// Beyond that only to so many times its size.
     pub ratio: u64,
+}
+
+impl Limits {
+    /// To how many bytes a layer of that size may expand.
+    pub fn expanded(&self, size: u64) -> u64 {
+        self.free.max(size.saturating_mul(self.ratio))
+    }
 }
 
 impl Default for Limits {
@@ -81,6 +90,20 @@ pub enum Error {
         /// What is allowed.
         limit: u64,
     },
+    /// A file system that is not what was asked for.
+    #[error("{path:?} has other {what} than wanted")]
+    Differs {
+        /// Name of the file.
+        path: String,
+        /// What is other.
+        what: &'static str,
+    },
+    /// It is no squashfs, or one that makes no sense.
+    #[error("malformed squashfs: {0}")]
+    Malformed(&'static str),
+    /// A squashfs with another compression than gzip.
+    #[error("squashfs is compressed with {}, only gzip is read", compressor(*.0))]
+    Compressor(u16),
     /// The result would be beyond what squashfs can express.
     #[error("squashfs: {0}")]
     Squashfs(&'static str),
@@ -123,9 +146,29 @@ pub enum Fault {
     /// An extension of tar that nobody uses in layers.
     #[error("entry type {0:?} is not supported")]
     Kind(char),
+    /// An attribute that tar cannot express.
+    #[error("extended attribute {0:?} has no form in tar")]
+    Attribute(String),
+    /// A name that would hide another file of the layers below.
+    #[error("name of a file would become a whiteout")]
+    Whiteout,
+    /// What overlayfs notes about a file whose content is elsewhere.
+    #[error("{0:?} makes it a part of a file of the layers below")]
+    Elsewhere(String),
     /// A number outside its range.
     #[error("{0} is out of range")]
     Number(&'static str),
+}
+
+fn compressor(number: u16) -> String {
+    match number {
+        2 => "lzma".to_owned(),
+        3 => "lzo".to_owned(),
+        4 => "xz".to_owned(),
+        5 => "lz4".to_owned(),
+        6 => "zstd".to_owned(),
+        other => format!("method {other}"),
+    }
 }
 
 fn io_text(error: &io::Error) -> String {
@@ -161,7 +204,7 @@ pub fn expand<'a>(
     };
     let limit = match compression {
         Compression::None => u64::MAX,
-        Compression::Gzip => limits.free.max(compressed.saturating_mul(limits.ratio)),
+        Compression::Gzip => limits.expanded(compressed),
     };
     Box::new(Bounded {
         inner,

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 /// Prefix of a file that hides another one in the layers below.
-const WHITEOUT: &[u8] = b".wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 /// Prefix of files with a meaning to AUFS only.
 const AUFS: &[u8] = b".wh..wh.";
 /// The file that hides everything of its directory in the layers below.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Longest path and longest name on Linux, in bytes.
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
@@ -99,7 +99,7 @@ struct Name {
 
 impl Directory {
     /// Names in the order of their bytes.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = (&[u8], Id)> {
+    pub fn names(&self) -> impl ExactSizeIterator<Item = (&[u8], Id)> + DoubleEndedIterator {
         self.names
             .iter()
             .map(|(name, entry)| (name.as_slice(), entry.id))

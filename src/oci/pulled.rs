@@ -9,7 +9,7 @@ use super::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platfo
 use crate::digest::Digest;
 use crate::gojson;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Media type of a layer as squashfs.
 pub const SQUASHFS_LAYER: &str = "application/vnd.sylabs.image.layer.v1.squashfs";
@@ -140,6 +140,120 @@ pub fn converted(
     manifest.set("layers", &layers)?;
     let manifest = Blob::new(manifest.to_bytes()?);
     Ok([config, manifest])
+}
+
+/// A layer that was turned into tar in gzip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TarLayer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Digest of the tar alone.
+    pub diff_id: Digest,
+}
+
+/// Why documents cannot be made for other layers.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// A document is no JSON object.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The lists of layers are not of one length.
+    #[error("config names {diff_ids} layers, manifest {layers}")]
+    Layers {
+        /// In the config.
+        diff_ids: usize,
+        /// In the manifest.
+        layers: usize,
+    },
+}
+
+/// Config and manifest of an image some of whose layers were turned into tar, in this order.
+///
+/// All else stays as it is, the history too. The layers have the media type of the family that the
+/// manifest is of: Docker's or OCI's.
+///
+/// # Errors
+/// [`Unfit`].
+pub fn turned(
+    manifest: &[u8],
+    config: &[u8],
+    layers: &[Option<TarLayer>],
+) -> Result<[Blob; 2], Unfit> {
+    let mut config = Object::parse(config)?;
+    let mut rootfs = match config.get("rootfs") {
+        Some(rootfs) => Object::parse(rootfs.get().as_bytes())?,
+        None => Object::parse(b"{}")?,
+    };
+    let mut diff_ids = rootfs.list("diff_ids")?;
+    let mut manifest = Object::parse(manifest)?;
+    let mut list = manifest.list("layers")?;
+    if diff_ids.len() != layers.len() || list.len() != layers.len() {
+        return Err(Unfit::Layers {
+            diff_ids: diff_ids.len(),
+            layers: list.len(),
+        });
+    }
+    let is_docker = manifest
+        .text("mediaType")
+        .is_some_and(|named| named.starts_with("application/vnd.docker."));
+    let media_type = match is_docker {
+        true => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        false => "application/vnd.oci.image.layer.v1.tar+gzip",
+    };
+    for ((id, entry), layer) in diff_ids.iter_mut().zip(&mut list).zip(layers) {
+        let Some(layer) = layer else { continue };
+        *id = serde_json::value::to_raw_value(&layer.diff_id.to_string())?;
+        let mut new = Object::parse(entry.get().as_bytes())?;
+        new.set("mediaType", &media_type)?;
+        new.set("size", &layer.size)?;
+        new.set("digest", &layer.digest.to_string())?;
+        *entry = serde_json::from_slice(&new.to_bytes()?)?;
+    }
+    rootfs.set("diff_ids", &diff_ids)?;
+    config.set("rootfs", &rootfs)?;
+    let config = Blob::new(config.to_bytes()?);
+    let mut named = match manifest.get("config") {
+        Some(named) => Object::parse(named.get().as_bytes())?,
+        None => Object::parse(b"{}")?,
+    };
+    named.set("size", &config.bytes.len())?;
+    named.set("digest", &config.digest.to_string())?;
+    manifest.set("config", &named)?;
+    manifest.set("layers", &list)?;
+    let manifest = Blob::new(manifest.to_bytes()?);
+    Ok([config, manifest])
+}
+
+/// An index some of whose documents are others now; nothing if none of them is.
+///
+/// # Errors
+/// It is no index.
+pub fn turned_index(
+    index: &[u8],
+    documents: &HashMap<Digest, Blob>,
+) -> Result<Option<Blob>, serde_json::Error> {
+    let mut index = Object::parse(index)?;
+    let mut list = index.list("manifests")?;
+    let mut is_other = false;
+    for entry in &mut list {
+        let mut new = Object::parse(entry.get().as_bytes())?;
+        let digest = new
+            .text("digest")
+            .and_then(|text| Digest::parse(&text).ok());
+        let Some(document) = digest.and_then(|digest| documents.get(&digest)) else {
+            continue;
+        };
+        new.set("size", &document.bytes.len())?;
+        new.set("digest", &document.digest.to_string())?;
+        *entry = serde_json::from_slice(&new.to_bytes()?)?;
+        is_other = true;
+    }
+    index.set("manifests", &list)?;
+    is_other
+        .then(|| Ok(Blob::new(index.to_bytes()?)))
+        .transpose()
 }
 
 /// An entry of the RootIndex.

@@ -11,8 +11,10 @@ use sigsif::key::pem::PublicKey;
 use sigsif::key::pgp::entities_from_armored_or_binary;
 use sigsif::key::x509::{Certificate, Moment};
 use sigsif::layer::Limits;
+use sigsif::layer::convert::to_tar;
 use sigsif::layer::tar::Reader;
 use sigsif::layer::tree::{Tree, Whiteouts};
+use sigsif::layer::unsquash::FileSystem;
 use sigsif::oci::manifest::{ImageIndex, ImageManifest};
 use sigsif::oci::reference::Reference;
 use sigsif::payload::simple::SimpleSigning;
@@ -54,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("policy", policy),
     ("ecl", ecl),
     ("tar", tar),
+    ("squashfs", squashfs),
     ("gojson", go_json),
 ];
 
@@ -373,6 +376,36 @@ fn tar(data: &[u8]) -> bool {
         assert!(tree.reachable().len() <= tree.len());
     }
     accepted
+}
+
+/// What becomes of a file system is an archive within the limits, which reads to its end.
+fn squashfs(data: &[u8]) -> bool {
+    let limits = Limits {
+        entries: 100,
+        text: 10_000,
+        free: 1 << 20,
+        ratio: 10,
+    };
+    let read = |at: u64, buffer: &mut [u8]| {
+        let part = usize::try_from(at).ok();
+        let part = part.and_then(|at| data.get(at..at + buffer.len()));
+        buffer.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    };
+    let len = data.len() as u64;
+    let made = FileSystem::open(Box::new(read), len, limits)
+        .and_then(|mut image| to_tar(&mut image, len, true, &limits, Vec::new()));
+    let Ok(made) = made else { return false };
+    // Headers, padding and the end come on top of what is limited.
+    assert!(made.out.len() as u64 <= limits.expanded(len) + (64 << 10));
+    let mut reader = Reader::new(made.out.as_slice());
+    let mut count = 0;
+    while reader.entry().expect("an archive").is_some() {
+        count += 1;
+    }
+    // Directories can be opaque.
+    assert!(count <= 2 * (limits.entries + 1));
+    true
 }
 
 /// What is printed as Go prints it means the same.

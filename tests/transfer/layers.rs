@@ -84,7 +84,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-fn squashfs(layers: &[Vec<u8>], whiteouts: Whiteouts) -> Result<Vec<u8>, Error> {
+pub fn squashfs(layers: &[Vec<u8>], whiteouts: Whiteouts) -> Result<Vec<u8>, Error> {
     let mut tree = Tree::new(whiteouts, Limits::default());
     for layer in layers {
         tree.add_layer(layer.as_slice())?;

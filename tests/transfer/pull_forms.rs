@@ -491,7 +491,7 @@ fn flags_that_do_not_fit_are_refused_or_told() {
         .expect(0)
         .says("WARNING: Pull from http[s]:// URIs is a direct download, --oci has no effect.")
         .says("--arch and --platform have no effect.")
-        .says("--keep-layers and --layer-format have no effect.")
+        .says("--keep-layers, --layer-format and --converter have no effect.")
         .says("--library has no effect");
 }
 

@@ -15,10 +15,10 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// An OCI layout that skopeo copies from.
-struct Layout(PathBuf);
+pub struct Layout(PathBuf);
 
 impl Layout {
-    fn new(home: &Home) -> Self {
+    pub fn new(home: &Home) -> Self {
         let this = Self(home.join("layout"));
         fs::create_dir_all(this.0.join("blobs/sha256")).unwrap();
         fs::write(
@@ -29,14 +29,19 @@ impl Layout {
         this
     }
 
-    fn blob(&self, bytes: &[u8]) -> String {
+    pub fn blob(&self, bytes: &[u8]) -> String {
         let digest = digest(bytes);
         fs::write(self.0.join("blobs").join(digest.replace(':', "/")), bytes).unwrap();
         digest
     }
 
     /// An image; returns its entry for an index.
-    fn image(&self, arch: &str, layers: &[Vec<u8>]) -> Value {
+    pub fn image(&self, arch: &str, layers: &[Vec<u8>]) -> Value {
+        self.image_of(arch, layers, LAYER)
+    }
+
+    /// As [`Layout::image`], with layers of another type; only tar is compressed.
+    pub fn image_of(&self, arch: &str, layers: &[Vec<u8>], media_type: &str) -> Value {
         let ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
         let config = json!({"architecture": arch, "os": "linux", "created": "2024-05-06T07:08:09Z",
             "config": {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": ids}});
@@ -44,8 +49,11 @@ impl Layout {
         let entries: Vec<_> = layers
             .iter()
             .map(|layer| {
-                let layer = gzip(layer);
-                json!({"mediaType": LAYER, "size": layer.len(), "digest": self.blob(&layer)})
+                let layer = match media_type {
+                    LAYER => gzip(layer),
+                    _ => layer.clone(),
+                };
+                json!({"mediaType": media_type, "size": layer.len(), "digest": self.blob(&layer)})
             })
             .collect();
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
@@ -57,23 +65,23 @@ impl Layout {
     }
 
     /// Names what skopeo takes.
-    fn finish(&self, entry: &Value) {
+    pub fn finish(&self, entry: &Value) {
         let index = json!({"schemaVersion": 2, "manifests": [entry]});
         fs::write(self.0.join("index.json"), index.to_string()).unwrap();
     }
 
-    fn index(&self, images: &[Value]) -> Value {
+    pub fn index(&self, images: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
         let index = index.to_string();
         json!({"mediaType": INDEX, "digest": self.blob(index.as_bytes()), "size": index.len()})
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
 
-fn lower() -> Vec<u8> {
+pub fn lower() -> Vec<u8> {
     let noise: Vec<u8> = (0..200_000_u32)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
@@ -93,7 +101,7 @@ fn lower() -> Vec<u8> {
         .bytes()
 }
 
-fn upper() -> Vec<u8> {
+pub fn upper() -> Vec<u8> {
     Archive::new()
         .file("etc/.wh.gone", b"")
         .file("etc/changed", b"after")
@@ -105,7 +113,7 @@ fn upper() -> Vec<u8> {
         .bytes()
 }
 
-fn sigsif_pull(peer: &Peer, args: &[&str], output: &str, name: &str) -> std::process::Command {
+pub fn sigsif_pull(peer: &Peer, args: &[&str], output: &str, name: &str) -> std::process::Command {
     let mut pull = peer.home.sigsif(["pull", "--arch", "amd64"]);
     pull.args(args)
         .arg(output)
@@ -114,7 +122,7 @@ fn sigsif_pull(peer: &Peer, args: &[&str], output: &str, name: &str) -> std::pro
 }
 
 /// Objects of a file by their order: the bytes of each.
-fn objects(home: &Home, file: &str) -> Vec<Vec<u8>> {
+pub fn objects(home: &Home, file: &str) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         let number = (all.len() + 1).to_string();
@@ -127,7 +135,7 @@ fn objects(home: &Home, file: &str) -> Vec<Vec<u8>> {
 }
 
 /// The file systems of all squashfs layers, unpacked by another program.
-fn unpacked(home: &Home, file: &str) -> Vec<BTreeMap<String, String>> {
+pub fn unpacked(home: &Home, file: &str) -> Vec<BTreeMap<String, String>> {
     let layers = objects(home, file)
         .into_iter()
         .filter(|o| o.starts_with(b"hsqs"));

@@ -11,6 +11,7 @@ use super::super::transfer::artifacts::{self, Artifact};
 use super::super::{Cause, Error};
 use super::direct::failed;
 use super::{Common, Outcome};
+use crate::disk::converter::Program;
 use crate::disk::new_file::NewFile;
 use crate::net::registry::{Access, Blob, Manifest, Session};
 use crate::oci::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platform};
@@ -42,13 +43,24 @@ pub(super) struct Wanted {
     pub(super) platform: Option<Platform>,
     /// The folder for layers that are going to be converted; else that of the output.
     pub(super) tmpdir: Option<PathBuf>,
+    /// The program that converts them, if one was asked for.
+    pub(super) converter: Option<Converter>,
 }
 
 impl Wanted {
     /// Whether something is wanted that only an image of layers has.
     pub(super) fn is_about_layers(&self) -> bool {
-        self.keep_layers || self.format.is_some()
+        self.keep_layers || self.format.is_some() || self.converter.is_some()
     }
+}
+
+/// What makes squashfs of tar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Converter {
+    /// What is built in.
+    Builtin,
+    /// An installed program.
+    Program(Program),
 }
 
 /// The form of layers.
@@ -58,6 +70,16 @@ pub(in crate::cli) enum LayerFormat {
     Squashfs,
     /// As they are.
     Tar,
+}
+
+impl LayerFormat {
+    /// As users write it.
+    pub(in crate::cli) fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Tar => "tar",
+        }
+    }
 }
 
 /// What was pulled.
@@ -137,6 +159,10 @@ pub(super) fn pull(
         output: &output,
         path: &place,
         tmpdir: wanted.tmpdir.as_deref(),
+        program: match wanted.converter {
+            Some(Converter::Program(program)) => Some(program),
+            Some(Converter::Builtin) | None => None,
+        },
         fresh: Fresh::new(capacity(&found, &artifacts)).map_err(Cause::plain)?,
         known: HashSet::new(),
     };

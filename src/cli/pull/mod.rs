@@ -8,12 +8,13 @@ use super::transfer::library::{LibraryReference, open};
 use super::transfer::{RegistryArgs, parse_reference, split_uri};
 use super::verify::{Form, Judge, JudgeArgs, Verdict};
 use super::{Cause, Error, go, usage};
+use crate::disk::converter::Program;
 use crate::disk::new_file::{self, NewFile};
 use crate::disk::sif_file::Access;
 use crate::net::{Url, http};
 use crate::oci::manifest::Platform;
 use crate::ui::{Ui, one_line};
-use docker::LayerFormat;
+use docker::{Converter, LayerFormat};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,9 @@ pub(super) struct Args {
     /// layers as squashfs (what SingularityCE runs) or as they are in the registry: squashfs or tar
     #[arg(long, value_name = "string", value_parser = layer_format, allow_hyphen_values = true)]
     layer_format: Option<LayerFormat>,
+    /// what makes squashfs of layers: builtin, or the installed tar2sqfs or mksquashfs
+    #[arg(long, value_name = "string", value_parser = converter, allow_hyphen_values = true)]
+    converter: Option<Converter>,
     /// folder for layers while they are converted, instead of that of the output file
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     tmpdir: Option<PathBuf>,
@@ -96,6 +100,15 @@ pub(in crate::cli) fn layer_format(text: &str) -> Result<LayerFormat, String> {
         "squashfs" => Ok(LayerFormat::Squashfs),
         "tar" => Ok(LayerFormat::Tar),
         _ => Err("must be squashfs or tar".to_owned()),
+    }
+}
+
+fn converter(text: &str) -> Result<Converter, String> {
+    match text {
+        "builtin" => Ok(Converter::Builtin),
+        "tar2sqfs" => Ok(Converter::Program(Program::Tar2sqfs)),
+        "mksquashfs" => Ok(Converter::Program(Program::Mksquashfs)),
+        _ => Err("must be builtin, tar2sqfs or mksquashfs".to_owned()),
     }
 }
 
@@ -182,6 +195,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             .tmpdir
             .clone()
             .or_else(|| super::env_value("TMPDIR").map(PathBuf::from)),
+        converter: args.converter,
     };
     let no_effect = |what: &str, given: bool, flags: &str| {
         if given {
@@ -255,7 +269,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-const ABOUT_LAYERS: &str = "--keep-layers and --layer-format have";
+const ABOUT_LAYERS: &str = "--keep-layers, --layer-format and --converter have";
 
 fn told(url: Url) -> String {
     http::told(&url).to_string()

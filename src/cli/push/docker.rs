@@ -8,20 +8,22 @@ use super::super::transfer::merge::{self, Addition, put_bytes};
 use super::super::transfer::{Connection, at_once, going_on, parse_reference};
 use super::super::{Cause, Error, threads, with_image};
 use super::oras::{cannot_open, counted, failed};
+use super::turned::{Turned, Turner};
 use super::{Signatures, Summary};
 use crate::digest::Digest;
+use crate::disk::new_file::{self, Handle};
 use crate::disk::sif_file::{Access, SifFile};
 use crate::net::registry::{self, Session, Source};
 use crate::oci::build::MANIFEST_TYPE;
 use crate::oci::manifest::{ContentDescriptor, ImageManifest, Kind};
-use crate::oci::ocisif::{OciSif, Role as Place, is_oci_sif, parse_cosign_name};
+use crate::oci::ocisif::{OciSif, Role as Part, is_oci_sif, parse_cosign_name};
 use crate::oci::pulled::{LayerKind, with_referrer};
 use crate::oci::reference::Reference;
 use crate::ui::transfer::Bars;
 use crate::ui::{Ui, one_line};
 use crate::verify::cosign;
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +41,25 @@ pub(super) struct Wanted<'a> {
     pub(super) format: Option<LayerFormat>,
     /// A repository that may have the blobs.
     pub(super) mount_from: Option<&'a str>,
+    /// The folder for layers that are turned into tar.
+    pub(super) tmpdir: &'a Path,
+}
+
+/// A blob that the registry is to have.
+pub(super) struct Sending {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) place: Place,
+}
+
+/// Where the bytes of a blob are.
+pub(super) enum Place {
+    /// In the image file, from here on.
+    Image(u64),
+    /// In a file of its own.
+    File(Handle),
+    /// In memory.
+    Memory(Vec<u8>),
 }
 
 /// Pushes the image.
@@ -77,6 +98,7 @@ pub(super) fn push(
             ui,
             session,
             file,
+            path,
             oci: &oci,
             reference,
             sent: AtomicU64::new(0),
@@ -91,6 +113,7 @@ struct Push<'a, 'i, 'm> {
     ui: &'a Ui,
     session: &'a Session<'a>,
     file: &'a SifFile,
+    path: &'a Path,
     oci: &'a OciSif<'i, 'm>,
     reference: &'a Reference,
     sent: AtomicU64,
@@ -104,21 +127,48 @@ impl Push<'_, '_, '_> {
         // What was changed is not sent: the registry would have to find that out.
         cosign::check(oci, threads()).map_err(Cause::plain)?;
         let (documents, blobs) = self.parts(&entry)?;
-        self.require_format(&documents, wanted)?;
-        self.send(&blobs, wanted.mount_from)?;
+        let turned = match self.must_turn(&documents, wanted)? {
+            true => self.turner(wanted).turn(&documents)?,
+            false => Turned::default(),
+        };
+        let digest = turned.documents.get(&entry.digest);
+        let digest = digest.map_or(&entry.digest, |new| &new.digest).clone();
+        if let Some(named) = self
+            .reference
+            .digest
+            .as_ref()
+            .filter(|named| **named != digest)
+        {
+            return Err(Cause::plain(format!(
+                "the reference names {named}, the image is {digest}"
+            )));
+        }
+        let mut sending = turned.blobs;
+        for blob in blobs {
+            if !turned.left_out.contains(&blob.digest) {
+                let object = oci.object(&blob).map_err(Cause::plain)?;
+                let start = u64::try_from(object.offset()).unwrap_or_default();
+                sending.push(Sending {
+                    digest: blob.digest,
+                    size: blob.size,
+                    place: Place::Image(start),
+                });
+            }
+        }
+        self.send(&sending, wanted.mount_from)?;
         // An index comes behind what it names.
         for document in documents.iter().rev() {
-            let bytes = oci.document(document).map_err(Cause::plain)?;
+            let (named, bytes) = match turned.documents.get(&document.digest) {
+                Some(new) => (&new.digest, new.bytes.as_slice()),
+                None => (
+                    &document.digest,
+                    oci.document(document).map_err(Cause::plain)?,
+                ),
+            };
             let is_top = document.digest == entry.digest;
-            let name = match (is_top, &self.reference.digest) {
-                (true, None) => self.reference.identifier(),
-                (true, Some(digest)) if *digest != entry.digest => {
-                    return Err(Cause::plain(format!(
-                        "the reference names {digest}, the image is {}",
-                        entry.digest
-                    )));
-                }
-                _ => document.digest.to_string(),
+            let name = match is_top {
+                true => self.reference.identifier(),
+                false => named.to_string(),
             };
             self.session
                 .put_manifest(&name, &document.media_type, bytes)
@@ -129,7 +179,8 @@ impl Push<'_, '_, '_> {
             false => Vec::new(),
         };
         Ok(Summary {
-            digest: entry.digest.to_string(),
+            digest: digest.to_string(),
+            converted: !turned.documents.is_empty(),
             sent: self.sent.load(Ordering::Relaxed),
             present: self.present.load(Ordering::Relaxed),
             signatures,
@@ -158,7 +209,7 @@ impl Push<'_, '_, '_> {
             self.oci
                 .object(&part.content)
                 .map_err(|fault| Cause::plain(format!("image is not complete: {fault}")))?;
-            let is_document = part.role == Place::Entry && part.content.kind() != Kind::Other;
+            let is_document = part.role == Part::Entry && part.content.kind() != Kind::Other;
             let list = match is_document {
                 true => &mut documents,
                 false => &mut blobs,
@@ -173,34 +224,66 @@ impl Push<'_, '_, '_> {
         Ok((documents, blobs))
     }
 
-    fn require_format(
+    /// Whether layers have to become tar; refuses what cannot have the wanted form.
+    fn must_turn(
         &self,
         documents: &[ContentDescriptor],
         wanted: &Wanted<'_>,
-    ) -> Result<(), Cause> {
+    ) -> Result<bool, Cause> {
+        let Some(format) = wanted.format else {
+            return Ok(false);
+        };
+        let mut must = false;
         for document in documents.iter().filter(|d| d.kind() == Kind::Image) {
             let manifest = self.oci.manifest(document).map_err(Cause::plain)?;
             for layer in &manifest.layers {
-                let kind = LayerKind::of(&layer.media_type);
                 let shown = one_line(&layer.media_type);
-                match wanted.format {
-                    Some(LayerFormat::Squashfs) if kind != LayerKind::Squashfs => {
-                        return Err(Cause::plain(format!("unexpected layer mediaType: {shown}")));
-                    }
-                    Some(LayerFormat::Tar) if !kind.is_tar() => {
+                match (format, LayerKind::of(&layer.media_type)) {
+                    (_, LayerKind::Ext3) => {
                         return Err(Cause::plain(format!(
-                            "layer is {shown}, which is not turned into tar"
+                            "cannot push overlay with layer format {:?}, use 'overlay seal' \
+                             before pushing this image",
+                            format.name()
                         )));
                     }
-                    _ => {}
+                    (LayerFormat::Squashfs, LayerKind::Squashfs)
+                    | (LayerFormat::Tar, LayerKind::Tar | LayerKind::TarGzip) => {}
+                    (LayerFormat::Tar, LayerKind::Squashfs) => must = true,
+                    (LayerFormat::Squashfs, _) => {
+                        return Err(Cause::plain(format!("unexpected layer mediaType: {shown}")));
+                    }
+                    (LayerFormat::Tar, LayerKind::Other) => {
+                        return Err(Cause::plain(format!("unsupported layer type: {shown}")));
+                    }
                 }
             }
         }
-        Ok(())
+        if must && wanted.with_cosign {
+            return Err(Cause {
+                text: "cannot push signature - invalidated by transforming layer format to tar"
+                    .to_owned(),
+                detail: Some(
+                    "Push without --with-cosign and sign what is in the registry then: \
+                     'sigsif sign --cosign docker://...'"
+                        .to_owned(),
+                ),
+            });
+        }
+        Ok(must)
+    }
+
+    fn turner<'t>(&'t self, wanted: &Wanted<'t>) -> Turner<'t, 't, 't> {
+        Turner {
+            ui: self.ui,
+            file: self.file,
+            path: self.path,
+            oci: self.oci,
+            tmpdir: wanted.tmpdir,
+        }
     }
 
     /// Sends what the registry does not have, a few blobs at a time.
-    fn send(&self, blobs: &[ContentDescriptor], mount_from: Option<&str>) -> Result<(), Cause> {
+    fn send(&self, blobs: &[Sending], mount_from: Option<&str>) -> Result<(), Cause> {
         let bars = Bars::new(self.ui);
         at_once(blobs, |blob, stop| {
             let hex: String = blob.digest.to_string().chars().skip(7).take(12).collect();
@@ -216,13 +299,21 @@ impl Push<'_, '_, '_> {
                 self.present.fetch_add(blob.size, Ordering::Relaxed);
                 return Ok(());
             }
-            let object = self.oci.object(blob).map_err(Cause::plain)?;
-            let start = u64::try_from(object.offset()).unwrap_or_default();
-            let end = start.saturating_add(blob.size);
             let open = |at: u64| -> io::Result<Box<dyn Read + Send>> {
                 going_on(stop)?;
                 bar.set(at);
-                counted(self.file, start.saturating_add(at), end, &bar)
+                let left = blob.size.saturating_sub(at);
+                let inner: Box<dyn Read + Send> = match &blob.place {
+                    Place::Image(start) => {
+                        Box::new(self.file.reader(start.saturating_add(at), left)?)
+                    }
+                    Place::File(file) => Box::new(new_file::reader(file, at, left)?),
+                    Place::Memory(bytes) => {
+                        let at = usize::try_from(at).unwrap_or(usize::MAX);
+                        Box::new(Cursor::new(bytes.get(at..).unwrap_or_default().to_vec()))
+                    }
+                };
+                Ok(counted(inner, &bar))
             };
             let source = Source {
                 digest: &blob.digest,

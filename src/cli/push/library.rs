@@ -16,6 +16,7 @@ use crate::oci::reference::Reference;
 use crate::ui::transfer::Bars;
 use crate::ui::{Ui, one_line};
 use serde_json::json;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,10 +119,11 @@ fn push(
         let bars = Bars::new(ui);
         let bar = Arc::new(bars.bar(&super::name(path), Some(size)));
         let sent = AtomicBool::new(false);
-        let open = |at: u64| {
+        let open = |at: u64| -> io::Result<Box<dyn Read + Send>> {
             sent.store(true, Ordering::Relaxed);
             bar.set(at);
-            counted(file, at, size, &bar)
+            let rest = file.reader(at, size.saturating_sub(at))?;
+            Ok(counted(Box::new(rest), &bar))
         };
         let new = NewImage {
             path: &reference.path,

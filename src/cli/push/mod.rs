@@ -3,6 +3,7 @@
 mod docker;
 mod library;
 mod oras;
+mod turned;
 
 use super::pull::docker::LayerFormat;
 use super::pull::layer_format;
@@ -31,9 +32,12 @@ pub(super) struct Args {
     /// push cosign signatures, attestations and bundles of the image, too
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go::bool, value_name = "bool")]
     with_cosign: Option<bool>,
-    /// layers as they are in the file; squashfs refuses others
+    /// form of the layers: squashfs refuses others, tar converts squashfs for other programs
     #[arg(long, value_name = "string", value_parser = layer_format, allow_hyphen_values = true)]
     layer_format: Option<LayerFormat>,
+    /// folder for layers while they are converted
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    tmpdir: Option<PathBuf>,
     /// a repository of the same registry that may have the layers already
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     mount_from: Option<String>,
@@ -64,6 +68,8 @@ struct Summary {
     /// Digest of the manifest or index.
     digest: String,
     seconds: f64,
+    /// Whether layers were converted, so that it is another image than that of the file.
+    converted: bool,
     /// Bytes that went to the registry.
     sent: u64,
     /// Bytes of blobs that it had.
@@ -98,9 +104,15 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         .layer_format
         .map_or_else(super::pull::environment_format, |format| Ok(Some(format)))?;
     args.tell_idle(ui, transport);
+    let tmpdir = args
+        .tmpdir
+        .clone()
+        .or_else(|| super::env_value("TMPDIR").map(PathBuf::from))
+        .unwrap_or_else(std::env::temp_dir);
     let layers = docker::Wanted {
         with_cosign,
         format: layer_format,
+        tmpdir: &tmpdir,
         mount_from: args.mount_from.as_deref(),
     };
     let begin = Instant::now();
@@ -151,6 +163,7 @@ impl Args {
             ),
             ("--with-cosign", self.with_cosign == Some(true) && of_layers),
             ("--layer-format", self.layer_format.is_some() && of_layers),
+            ("--tmpdir", self.tmpdir.is_some() && of_layers),
             ("--mount-from", self.mount_from.is_some() && of_layers),
         ] {
             if is_idle {

@@ -50,7 +50,10 @@ fn push(
             bar.skip("already in the registry");
             summary.present = size;
         } else {
-            let open = |at: u64| counted(file, at, size, &bar);
+            let open = |at: u64| -> io::Result<Box<dyn Read + Send>> {
+                let rest = file.reader(at, size.saturating_sub(at))?;
+                Ok(counted(Box::new(rest), &bar))
+            };
             let source = Source {
                 digest: &digest,
                 size,
@@ -116,26 +119,21 @@ pub(super) fn hash(file: &SifFile, path: &Path) -> Result<Digest, Cause> {
     }
 }
 
-/// Bytes of the file from a position on, which move a bar.
-pub(super) fn counted(
-    file: &SifFile,
-    at: u64,
-    end: u64,
-    bar: &Arc<Bar>,
-) -> io::Result<Box<dyn Read + Send>> {
-    struct Counted<R> {
-        inner: R,
+/// Bytes that move a bar.
+pub(super) fn counted(inner: Box<dyn Read + Send>, bar: &Arc<Bar>) -> Box<dyn Read + Send> {
+    struct Counted {
+        inner: Box<dyn Read + Send>,
         bar: Arc<Bar>,
     }
-    impl<R: Read> Read for Counted<R> {
+    impl Read for Counted {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let count = self.inner.read(buffer)?;
             self.bar.advance(u64::try_from(count).unwrap_or(u64::MAX));
             Ok(count)
         }
     }
-    Ok(Box::new(Counted {
-        inner: file.reader(at, end.saturating_sub(at))?,
+    Box::new(Counted {
+        inner,
         bar: Arc::clone(bar),
-    }))
+    })
 }

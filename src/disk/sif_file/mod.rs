@@ -222,6 +222,14 @@ impl SifFile {
         super::new_file::reader(&self.file, at, len)
     }
 
+    /// Reads bytes of the file at a position, all or none.
+    ///
+    /// # Errors
+    /// The system's refusal, or the end of the file.
+    pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, at)
+    }
+
     /// Length of the file in bytes when it was opened.
     pub fn len(&self) -> u64 {
         u64::try_from(self.map.bytes().len()).unwrap_or(u64::MAX)

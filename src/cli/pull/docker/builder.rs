@@ -6,9 +6,11 @@ use super::super::super::{Cause, threads};
 use super::super::direct::failed;
 use super::{Found, LayerSummary, Plan, Summary, blob};
 use crate::digest::{Digest, HashAlgorithm};
+use crate::disk::converter::{self, Program, Root};
 use crate::disk::errno_text;
 use crate::disk::new_file::{Handle, NewFile, reader, scratch};
 use crate::layer::tree::{Tree, Whiteouts};
+use crate::layer::unsquash::FileSystem;
 use crate::layer::{self, Compression, Limits, convert, expand};
 use crate::net::http::user_agent;
 use crate::net::registry::Session;
@@ -47,6 +49,8 @@ pub(super) struct Builder<'a> {
     pub(super) path: &'a Path,
     /// Where layers lie that are going to be converted.
     pub(super) tmpdir: Option<&'a Path>,
+    /// The installed program that converts them.
+    pub(super) program: Option<Program>,
     pub(super) fresh: Fresh,
     /// Blobs that are in the file: each is stored once.
     pub(super) known: HashSet<Digest>,
@@ -102,7 +106,7 @@ impl Builder<'_> {
                 new.push(if LayerKind::of(&layer.media_type).is_tar() {
                     self.converted(layers, files, whiteouts)?
                 } else {
-                    self.copied(layer, files)?
+                    self.copied(layer.size, files)?
                 });
             }
         }
@@ -169,6 +173,18 @@ impl Builder<'_> {
                 .map_err(fail)?;
         }
         let start = self.fresh.end();
+        if let Some(program) = self.program {
+            let made = scratch(self.tmpdir, self.path).map_err(Cause::plain)?;
+            let size = made_by(program, &tree, layers.len(), open, &made).map_err(|error| {
+                let text = format!("while converting layers: {error}");
+                Cause {
+                    text: one_line(&text),
+                    detail: error.hint(program),
+                }
+            })?;
+            bar.set(total);
+            return self.copied(size, std::slice::from_ref(&made));
+        }
         let region = Region {
             file: self.output.file(),
             start,
@@ -182,7 +198,7 @@ impl Builder<'_> {
     }
 
     /// Copies a layer that is squashfs or an overlay already.
-    fn copied(&mut self, layer: &ContentDescriptor, files: &[Handle]) -> Result<NewLayer, Cause> {
+    fn copied(&mut self, size: u64, files: &[Handle]) -> Result<NewLayer, Cause> {
         let start = self.fresh.end();
         let mut region = Region {
             file: self.output.file(),
@@ -191,10 +207,10 @@ impl Builder<'_> {
         };
         let write = |error| Cause::plain(self.output.failed("write", error));
         for file in files {
-            let mut from = reader(file, 0, layer.size).map_err(write)?;
+            let mut from = reader(file, 0, size).map_err(write)?;
             io::copy(&mut from, &mut region).map_err(write)?;
         }
-        self.stored(start, layer.size)
+        self.stored(start, size)
     }
 
     /// Adds what was written at the end of the file as a blob.
@@ -382,6 +398,68 @@ impl Builder<'_> {
             })
         })
     }
+}
+
+/// Why an installed program made no layer.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    #[error("{0}")]
+    Program(#[from] converter::Error<layer::Error>),
+    #[error("{program} made no right squashfs: {error}")]
+    Wrong {
+        program: &'static str,
+        error: layer::Error,
+    },
+}
+
+impl Unmade {
+    fn hint(&self, program: Program) -> Option<String> {
+        match self {
+            Self::Program(converter::Error::Run { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some(format!(
+                    "{} is not installed; without --converter nothing has to be",
+                    program.name()
+                ))
+            }
+            Self::Wrong { .. } => {
+                Some("Without --converter the layers are converted here".to_owned())
+            }
+            Self::Program(_) => None,
+        }
+    }
+}
+
+/// Lets a program make a squashfs of layers in a file; returns its length.
+///
+/// What it made is looked through: some versions leave out what they do not know.
+fn made_by<'a>(
+    program: Program,
+    tree: &Tree,
+    layers: usize,
+    open: impl Fn(usize) -> Result<Box<dyn Read + 'a>, layer::Error>,
+    made: &Handle,
+) -> Result<u64, Unmade> {
+    let root = tree.inode(Tree::ROOT).map(|root| &root.attributes);
+    let root = Root {
+        mode: root.map_or(0o755, |root| root.mode),
+        uid: root.map_or(0, |root| root.uid),
+        gid: root.map_or(0, |root| root.gid),
+    };
+    program.run(made, root, threads(), |pipe| {
+        convert::write_tar(tree, layers, open, pipe).map(|_| ())
+    })?;
+    let wrong = |error| Unmade::Wrong {
+        program: program.name(),
+        error,
+    };
+    let size = made.metadata().map_err(|error| wrong(error.into()))?.len();
+    let read = |at: u64, buffer: &mut [u8]| made.read_exact_at(buffer, at);
+    FileSystem::open(Box::new(read), size, Limits::default())
+        .and_then(|mut image| convert::compare(tree, &mut image))
+        .map_err(wrong)?;
+    Ok(size)
 }
 
 /// A layer whose progress is shown.
