@@ -64,7 +64,8 @@ fn small(folder: &Path) {
             &["--recursive", "--report", report, images],
         ));
     };
-    let (name, peer): (&str, Box<dyn Fn(&Path)>) = match apptainer(&[]) {
+    type Peer<'p> = Box<dyn Fn(&Path) + 'p>;
+    let (name, peer): (&str, Peer<'_>) = match apptainer(&[]) {
         Some(_) => (
             "`apptainer verify`",
             Box::new(|path| {
