@@ -1,6 +1,7 @@
 //! What `remote`, `keyserver`, `registry` and the key commands share: the
 //! configuration files and the services of an endpoint.
 
+use super::program::called_as;
 use super::{Error, servers};
 use crate::disk::config::{self as files, ConfigFile, DiscoveryCache};
 use crate::net::endpoint as net;
@@ -128,7 +129,7 @@ impl<'a> Store<'a> {
 
     fn parse(&self, bytes: Option<&[u8]>) -> Result<Config, Error> {
         let config = match (bytes, self.owner) {
-            (None, Owner::System) => Config::built_in(),
+            (None, Owner::System) => called_as().built_in(),
             (bytes, _) => Config::parse(bytes.unwrap_or_default()).map_err(|error| {
                 Error::fatal(format!("while parsing {}: {error}", self.words.name().1))
             })?,
@@ -183,7 +184,7 @@ pub(super) fn active(ui: &Ui) -> Result<(Endpoint, Config), String> {
     }
     let user = ConfigFile::new(folder.join(files::REMOTE_FILE), 0o600, MAX_SIZE);
     let user = usable(ui, &user, Config::default());
-    let system = usable(ui, &system_file(), Config::built_in());
+    let system = usable(ui, &system_file(), called_as().built_in());
     let mut config = match (user, system) {
         (Some(mut user), Some(system)) => {
             user.merge_system(&system)
@@ -196,9 +197,9 @@ pub(super) fn active(ui: &Ui) -> Result<(Endpoint, Config), String> {
     if config.active.is_empty() && config.remotes.is_empty() {
         ui.warning(format_args!(
             "No default remote in use, falling back to default keyserver: {}",
-            endpoint::BUILT_IN_KEYSERVER
+            called_as().built_in_keyserver()
         ));
-        config = Config::built_in();
+        config = called_as().built_in();
     }
     if config.active.is_empty() {
         let names: Vec<&str> = config.remotes.keys().map(String::as_str).collect();

@@ -13,6 +13,7 @@ mod man;
 mod oci;
 mod passphrase;
 mod private_key;
+mod program;
 mod pull;
 mod push;
 mod registry;
@@ -37,6 +38,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use usage::command;
 
 use self::later::Later;
+use self::program::{Program, called_as};
 
 /// Exit code of every FATAL line.
 const FATAL: u8 = 255;
@@ -82,6 +84,9 @@ struct GlobalArgs {
     /// print without colour
     #[arg(long)]
     nocolor: bool,
+    /// the originals' configuration, which says nothing about signatures
+    #[arg(short, long, value_name = "file", hide = true)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -180,6 +185,14 @@ impl Cause {
 /// Runs the program and returns its exit code.
 pub fn run(args: Vec<OsString>) -> u8 {
     crate::disk::no_core_file();
+    let program = Program::note(args.first());
+    match program.answer(&args) {
+        Ok(None) => {}
+        Ok(Some(answer)) => {
+            return print(answer).map_or_else(|error| tell(&default_ui(), error), |()| 0);
+        }
+        Err(error) => return tell(&default_ui(), error),
+    }
     match usage::parse(&args) {
         Ok(cli) => {
             let level = match level(&cli.global) {
@@ -187,6 +200,10 @@ pub fn run(args: Vec<OsString>) -> u8 {
                 Err(error) => return tell(&default_ui(), error),
             };
             let ui = Ui::new(level, !cli.global.nocolor, plain_environment());
+            if let Some(error) = config_flag(&ui, &cli.global) {
+                return tell(&ui, error);
+            }
+            program.prepare(&ui);
             match dispatch(&ui, cli.command) {
                 Ok(()) => 0,
                 Err(error) => tell(&ui, error),
@@ -194,6 +211,19 @@ pub fn run(args: Vec<OsString>) -> u8 {
         }
         Err(error) => tell(&default_ui(), error),
     }
+}
+
+/// `--config` is for scripts of the originals; under this program's own name nothing would read it.
+fn config_flag(ui: &Ui, args: &GlobalArgs) -> Option<Error> {
+    let file = args.config.as_ref()?;
+    if called_as() == Program::Sigsif {
+        return Some(usage::bad_flags(&[], "unknown flag: --config"));
+    }
+    ui.verbose(format_args!(
+        "'{}' is not read: it says nothing about signatures",
+        file.display()
+    ));
+    None
 }
 
 fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
@@ -222,7 +252,7 @@ fn tell(ui: &Ui, error: Error) -> u8 {
             if let Some(detail) = detail {
                 ui.info(detail);
             }
-            ui.fatal(text);
+            ui.fatal(called_as().sentence(text));
             FATAL
         }
         Error::Failed { code, text } => {
@@ -260,17 +290,15 @@ fn level(args: &GlobalArgs) -> Result<Level, Error> {
 
 /// Value of an environment variable that stands for a flag.
 ///
-/// `SIGSIF_NAME` wins over `SINGULARITY_NAME`; blanks around are cut, and an
-/// empty value does not count.
+/// `SIGSIF_NAME` wins over `SINGULARITY_NAME`, called as `apptainer` also over `APPTAINER_NAME`,
+/// which wins over the old one; blanks around are cut, and an empty value does not count.
 fn env_value(name: &str) -> Option<OsString> {
-    ["SIGSIF_", "SINGULARITY_"].into_iter().find_map(|prefix| {
-        let value = std::env::var_os(format!("{prefix}{name}"))?;
-        let trimmed = match value.to_str() {
-            Some(text) => OsString::from(text.trim()),
-            None => value,
-        };
-        (!trimmed.is_empty()).then_some(trimmed)
-    })
+    let value = called_as().variable(name)?;
+    let trimmed = match value.to_str() {
+        Some(text) => OsString::from(text.trim()),
+        None => value,
+    };
+    (!trimmed.is_empty()).then_some(trimmed)
 }
 
 /// A switch from the command line, else from the environment, else off.
@@ -292,23 +320,17 @@ fn switch(flag: Option<bool>, flag_name: &str, env_name: &str) -> Result<bool, E
 
 /// Folder with the user's configuration.
 fn config_folder() -> PathBuf {
-    env_value("CONFIGDIR").map_or_else(
-        || {
-            let home = std::env::home_dir().filter(|home| home.is_absolute());
-            home.unwrap_or_else(|| PathBuf::from("/"))
-                .join(".singularity")
-        },
-        PathBuf::from,
-    )
+    env_value("CONFIGDIR").map_or_else(|| program::home().join(called_as().folder()), PathBuf::from)
 }
 
 /// Folder of the user's keyring.
 fn keyring_folder(flag: Option<PathBuf>) -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     flag.filter(|folder| !folder.as_os_str().is_empty())
-        .or_else(|| variable("SIGSIF_KEYSDIR").map(PathBuf::from))
-        .or_else(|| variable("SINGULARITY_SYPGPDIR").map(PathBuf::from))
-        .unwrap_or_else(|| config_folder().join("sypgp"))
+        .or_else(|| {
+            let named = called_as().variable_named("KEYSDIR", "SYPGPDIR");
+            named.map(PathBuf::from)
+        })
+        .unwrap_or_else(|| config_folder().join(called_as().keys()))
 }
 
 /// The keyring of all users.
@@ -322,11 +344,11 @@ fn system_folder() -> PathBuf {
         .map(PathBuf::from)
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or_else(|| {
-            ["/etc/singularity", "/usr/local/etc/singularity"]
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|folder| folder.is_dir())
-                .unwrap_or_else(|| PathBuf::from("/etc/singularity"))
+            let [packages, sources] = called_as().system_folders().map(PathBuf::from);
+            match !packages.is_dir() && sources.is_dir() {
+                true => sources,
+                false => packages,
+            }
         })
 }
 

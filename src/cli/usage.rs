@@ -2,6 +2,7 @@
 
 use super::Cli;
 use super::later::names_only;
+use super::program::{Program, called_as};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -112,7 +113,7 @@ impl Error {
         let name = current.get_name().to_owned();
         if self.block == Block::Help {
             // A lost reader of help is no error.
-            let _ = crate::ui::result(current.render_long_help().to_string().as_bytes());
+            let _ = crate::ui::result(called(&current.render_long_help().to_string()).as_bytes());
             return 0;
         }
         if let Some(text) = &self.text {
@@ -137,9 +138,29 @@ impl Error {
             }
             _ => usage_block(&mut current),
         };
-        crate::ui::note(block);
-        crate::ui::note("\nRun 'sigsif --help' for more detailed usage information.");
+        let name = called_as().name();
+        let block = format!(
+            "{}\n\nRun '{name} --help' for more detailed usage information.\n",
+            called(&block)
+        );
+        match called_as() {
+            // A lost reader of a usage text is no other error.
+            Program::Apptainer => drop(crate::ui::result(block.as_bytes())),
+            _ => crate::ui::note(block.trim_end_matches('\n')),
+        }
         1
+    }
+}
+
+/// A text of ours by the name that the user knows.
+fn called(text: &str) -> String {
+    match called_as() {
+        Program::Sigsif => text.to_owned(),
+        other => ["sigsif [", "$ sigsif "]
+            .iter()
+            .fold(text.to_owned(), |text, ours| {
+                text.replace(ours, &ours.replace("sigsif", other.name()))
+            }),
     }
 }
 
@@ -170,7 +191,7 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = crate::ui::result(error.render().to_string().as_bytes());
+            let _ = crate::ui::result(called(&error.render().to_string()).as_bytes());
             super::Error::Quiet(0)
         }
         ErrorKind::MissingSubcommand
@@ -178,7 +199,7 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
         | ErrorKind::InvalidSubcommand => match path.first().map(String::as_str) {
             None if error.kind() == ErrorKind::InvalidSubcommand => {
                 let word = context(error, ContextKind::InvalidSubcommand);
-                let mut text = format!("unknown command \"{word}\" for \"sigsif\"");
+                let mut text = format!("unknown command \"{word}\" for \"{}\"", called_as().name());
                 let near = context(error, ContextKind::SuggestedSubcommand);
                 if !near.is_empty() {
                     text.push_str(&format!("\n\nDid you mean this?\n\t{near}"));

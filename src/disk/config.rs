@@ -60,6 +60,65 @@ pub fn prepare(folder: &Path) -> Vec<String> {
     warnings
 }
 
+/// Copies what another program has left for the same user: logins, endpoints, keys. What is there
+/// already stays. Returns what is to be told, faults as errors.
+pub fn take_over(old: &Path, new: &Path) -> Vec<Result<String, String>> {
+    let mut told = Vec::new();
+    if !old.is_dir() {
+        return told;
+    }
+    told.push(Ok(
+        "Detected Singularity user configuration directory".to_owned()
+    ));
+    let keys = new.join("keys");
+    for (from, to, what) in [
+        (
+            old.join(REMOTE_FILE),
+            new.join(REMOTE_FILE),
+            "Singularity remote configuration",
+        ),
+        (
+            old.join("docker-config.json"),
+            new.join("docker-config.json"),
+            "Singularity docker configuration",
+        ),
+        (
+            old.join("sypgp/pgp-public"),
+            keys.join("pgp-public"),
+            "public Singularity pgp keyring",
+        ),
+        (
+            old.join("sypgp/pgp-secret"),
+            keys.join("pgp-secret"),
+            "private Singularity pgp keyring",
+        ),
+    ] {
+        let bytes = match files::read_no_follow(&from, files::MAX_KEYRING) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                told.push(Err(format!(
+                    "open {}: {}",
+                    from.display(),
+                    errno_text(&error)
+                )));
+                continue;
+            }
+        };
+        told.push(Ok(format!("Detected {what}, migrating...")));
+        let folder = to.parent().unwrap_or(new);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        if let Err(error) = made.and_then(|()| files::create_new(&to, &bytes, 0o600)) {
+            told.push(Err(format!(
+                "create {}: {}",
+                to.display(),
+                errno_text(&error)
+            )));
+        }
+    }
+    told
+}
+
 /// A small file that programs read and rewrite.
 #[derive(Clone)]
 pub struct ConfigFile {

@@ -19,6 +19,8 @@ pub const MAX_SIZE: u64 = 1 << 20;
 pub const BUILT_IN_NAME: &str = "SylabsCloud";
 /// Its address.
 pub const BUILT_IN_URI: &str = "cloud.sylabs.io";
+/// That of Apptainer's, which has no discovery document.
+pub const APPTAINER_URI: &str = "cloud.apptainer.org";
 
 /// One step of indentation.
 const STEP: &str = "    ";
@@ -202,14 +204,23 @@ impl Config {
 
     /// What stands where the administrator has no file.
     pub fn built_in() -> Self {
+        Self::of_system(BUILT_IN_NAME, BUILT_IN_URI)
+    }
+
+    /// The same of Apptainer.
+    pub fn built_in_apptainer() -> Self {
+        Self::of_system("DefaultRemote", APPTAINER_URI)
+    }
+
+    fn of_system(name: &str, uri: &str) -> Self {
         let endpoint = Endpoint {
-            uri: BUILT_IN_URI.to_owned(),
+            uri: uri.to_owned(),
             system: true,
             ..Endpoint::default()
         };
         Self {
-            active: BUILT_IN_NAME.to_owned(),
-            remotes: BTreeMap::from([(BUILT_IN_NAME.to_owned(), endpoint)]),
+            active: name.to_owned(),
+            remotes: BTreeMap::from([(name.to_owned(), endpoint)]),
             ..Self::default()
         }
     }

@@ -4,7 +4,7 @@
 
 use super::Secret;
 use super::address::same_keyserver;
-use super::config::{BUILT_IN_URI, Credential, Endpoint, Keyserver};
+use super::config::{APPTAINER_URI, BUILT_IN_URI, Credential, Endpoint, Keyserver};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,8 @@ pub const DISCOVERY_PATH: &str = "/assets/config/config.prod.json";
 pub const MAX_DISCOVERY: u64 = 1 << 20;
 /// Key server of the endpoint that exists without any file.
 pub const BUILT_IN_KEYSERVER: &str = "https://keys.sylabs.io";
+/// The key server of Apptainer's.
+pub const APPTAINER_KEYSERVER: &str = "https://keys.openpgp.org";
 /// Its library.
 pub const BUILT_IN_LIBRARY: &str = "https://library.sylabs.io";
 
@@ -110,8 +112,7 @@ impl Services {
                 ("keyserver", BUILT_IN_KEYSERVER),
                 ("library", BUILT_IN_LIBRARY),
             ],
-            // Apptainer's, which has no discovery document.
-            "cloud.apptainer.org" => &[("keyserver", "https://keys.openpgp.org")],
+            APPTAINER_URI => &[("keyserver", APPTAINER_KEYSERVER)],
             _ => return None,
         };
         let service = |uri: &str| Service {

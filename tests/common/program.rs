@@ -82,6 +82,17 @@ impl Sandbox {
         self.root.path().join("sys")
     }
 
+    /// A link to the program with the name of an original.
+    pub fn link(&self, name: &str) -> PathBuf {
+        let folder = self.root.path().join("bin");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let link = folder.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sigsif"), &link).expect("a link");
+        }
+        link
+    }
+
     /// Variables that point the program at these folders and at nothing else.
     pub fn env(&self) -> Vec<(String, String)> {
         let text = |path: PathBuf| path.to_str().expect("UTF-8 path").to_owned();
@@ -100,7 +111,12 @@ impl Sandbox {
 
 /// Runs the program to its end.
 pub fn run(call: &Call<'_>) -> Answer {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sigsif"));
+    run_as(Path::new(env!("CARGO_BIN_EXE_sigsif")), call)
+}
+
+/// Runs the program to its end by another path that leads to it.
+pub fn run_as(program: &Path, call: &Call<'_>) -> Answer {
+    let mut command = Command::new(program);
     command
         .args(call.args)
         .current_dir(call.folder)

@@ -1,9 +1,9 @@
 //! `cli/cli.jsonl`: scenarios of sign, verify and key.
 
 use super::common::fixtures;
-use super::common::program::{Answer, Call, Input, Sandbox, run};
+use super::common::program::{Answer, Call, Input, Sandbox, run, run_as};
 use super::common::terminal::{Kind, Terminal};
-use super::judge::{Judge, on_all_cores};
+use super::judge::{Called, Judge, on_all_cores};
 use super::record::{self, Record};
 use super::wording;
 use sha2::{Digest, Sha256};
@@ -74,7 +74,21 @@ const STEPS_LEFT_OUT: usize = 7 + 2 + 1 + 3;
 
 #[test]
 fn cli_scenarios_answer_as_recorded() {
-    let judge = Judge::new("cli");
+    replay_all(Called::Sigsif);
+}
+
+#[test]
+fn called_singularity_it_answers_as_by_its_own_name() {
+    replay_all(Called::Singularity);
+}
+
+#[test]
+fn called_apptainer_it_answers_word_for_word() {
+    replay_all(Called::Apptainer);
+}
+
+fn replay_all(called: Called) {
+    let judge = Judge::of("cli", called);
     let mut scenarios: Vec<Vec<Record>> = Vec::new();
     for json in record::read(&fixtures::peers().join("cli/cli.jsonl")) {
         let record = Record::new(json, |json| {
@@ -95,7 +109,7 @@ fn cli_scenarios_answer_as_recorded() {
     assert_eq!(scenarios.len(), REPLAYED.len() + ELSEWHERE.len());
     scenarios.retain(|steps| REPLAYED.contains(&steps[0].scenario()));
     let all: usize = scenarios.iter().map(Vec::len).sum();
-    on_all_cores(&scenarios, |steps| replay(&judge, steps));
+    on_all_cores(&scenarios, |steps| replay(&judge, steps, called));
     let left_out = all - judge.compared();
     if left_out != STEPS_LEFT_OUT {
         judge.note(format!(
@@ -105,7 +119,7 @@ fn cli_scenarios_answer_as_recorded() {
     judge.finish();
 }
 
-fn replay(judge: &Judge, steps: &[Record]) {
+fn replay(judge: &Judge, steps: &[Record], called: Called) {
     let sandbox = Sandbox::new();
     set_up(&sandbox, &steps[0]);
     for step in steps {
@@ -119,11 +133,11 @@ fn replay(judge: &Judge, steps: &[Record]) {
         if OTHER_COMMANDS.iter().any(missing) {
             continue;
         }
-        play(judge, &sandbox, step);
+        play(judge, &sandbox, step, called);
     }
 }
 
-fn play(judge: &Judge, sandbox: &Sandbox, step: &Record) {
+fn play(judge: &Judge, sandbox: &Sandbox, step: &Record, called: Called) {
     let call = judge.prepared(step);
     let piped = record::text(&step.json["stdin"]);
     let input = match step.json["tty_kind"].as_str() {
@@ -142,16 +156,20 @@ fn play(judge: &Judge, sandbox: &Sandbox, step: &Record) {
         .argv
         .starts_with(&["key".to_owned(), "newpair".to_owned()]);
     let mut args = step.argv.clone();
-    if newpair && step.exit != 1 {
+    if newpair && step.exit != 1 && called != Called::Apptainer {
         // SingularityCE asks whether to publish the key, Apptainer does not.
         args.push("--push=false".to_owned());
     }
-    let mut answer = run(&Call {
+    let call = Call {
         args: &args,
         folder: &sandbox.work(),
-        env: &environment(sandbox, step),
+        env: &environment(sandbox, step, called),
         input,
-    });
+    };
+    let mut answer = match called {
+        Called::Sigsif => run(&call),
+        other => run_as(&sandbox.link(other.name()), &call),
+    };
     let places = [(sandbox.work(), "$DIR"), (sandbox.system(), "$SYS")];
     for (folder, name) in &places {
         let folder = folder.to_str().expect("UTF-8 path");
@@ -161,7 +179,7 @@ fn play(judge: &Judge, sandbox: &Sandbox, step: &Record) {
         }
     }
     if newpair && step.exit != 1 {
-        without_additions(judge, step, &mut answer);
+        without_additions(judge, step, &mut answer, called);
     }
     judge.compare(step, &answer, |text| {
         let text = wording::mask_signature_positions(text);
@@ -266,7 +284,7 @@ fn by_hand(sandbox: &Sandbox, step: &Record) -> bool {
 /// Takes away what SingularityCE and this program print behind Apptainer's
 /// answer when a key was made: that it is not published, and where its
 /// revocation certificate is. Both must be there then, and only then.
-fn without_additions(judge: &Judge, step: &Record, answer: &mut Answer) {
+fn without_additions(judge: &Judge, step: &Record, answer: &mut Answer, called: Called) {
     const NOT_PUSHED: &str = "NOT pushing newly created key to keystore\n";
     const STORED: &str = "INFO:    Revocation certificate stored in $DIR/keys/revocations/";
     let stdout = String::from_utf8_lossy(&answer.stdout).into_owned();
@@ -275,7 +293,8 @@ fn without_additions(judge: &Judge, step: &Record, answer: &mut Answer) {
         .into_iter()
         .partition(|line| line.starts_with(STORED));
     let made = answer.exit == 0;
-    if (stored.len() == 1) != made || stdout.ends_with(NOT_PUSHED) != made {
+    let says_so = made && called != Called::Apptainer;
+    if (stored.len() == 1) != made || stdout.ends_with(NOT_PUSHED) != says_so {
         judge.fault(step, "the lines about publishing and revocation are wrong");
     }
     answer.stderr = rest.concat();
@@ -283,11 +302,21 @@ fn without_additions(judge: &Judge, step: &Record, answer: &mut Answer) {
 }
 
 /// The recorded variables under their names here.
-fn environment(sandbox: &Sandbox, step: &Record) -> Vec<(String, String)> {
+fn environment(sandbox: &Sandbox, step: &Record, called: Called) -> Vec<(String, String)> {
     let mut env = sandbox.env();
     let recorded = step.json["env"].as_object().cloned().unwrap_or_default();
+    for (name, _) in env.iter_mut() {
+        let theirs = match (called, name.as_str()) {
+            (Called::Apptainer, "SINGULARITY_CONFIGDIR") => "APPTAINER_CONFIGDIR",
+            (Called::Apptainer, "SIGSIF_KEYSDIR") => "APPTAINER_KEYSDIR",
+            _ => continue,
+        };
+        *name = theirs.to_owned();
+    }
     for (name, value) in &recorded {
         let name = match name.strip_prefix("APPTAINER_") {
+            _ if called == Called::Apptainer => name.clone(),
+
             Some("KEYSDIR") => "SIGSIF_KEYSDIR".to_owned(),
             // Apptainer's own name wins over the common one, as ours does.
             Some(rest) if recorded.contains_key(&format!("SINGULARITY_{rest}")) => {

@@ -10,9 +10,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Mismatches that are printed.
 const PRINTED: usize = 20;
 
+/// The name by which the program is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// Its own: answers are SingularityCE's.
+    Sigsif,
+    /// `singularity`.
+    Singularity,
+    /// `apptainer`: answers are the recorded ones, word for word.
+    Apptainer,
+}
+
+impl Called {
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sigsif => "sigsif",
+            Self::Singularity => "singularity",
+            Self::Apptainer => "apptainer",
+        }
+    }
+}
+
 /// Collects what a test finds out; fails at the end with all of it.
 pub struct Judge {
     test: &'static str,
+    called: Called,
     applied: Vec<AtomicUsize>,
     compared: AtomicUsize,
     faults: Mutex<Vec<String>>,
@@ -21,8 +44,14 @@ pub struct Judge {
 impl Judge {
     /// A judge for the differences listed under the name of a test.
     pub fn new(test: &'static str) -> Self {
+        Self::of(test, Called::Sigsif)
+    }
+
+    /// The same for another name of the program.
+    pub fn of(test: &'static str, called: Called) -> Self {
         Self {
             test,
+            called,
             applied: differences::ALL
                 .iter()
                 .map(|_| AtomicUsize::new(0))
@@ -49,17 +78,22 @@ impl Judge {
         for (index, _) in &listed {
             self.applied[*index].fetch_add(1, Ordering::Relaxed);
         }
-        let found = match wording::found(answer, record) {
+        let found = match wording::found(answer, record, self.called) {
             Ok(found) => masked(found, &mask),
             Err(fault) => return self.fault(record, &fault),
         };
-        let recorded = wording::expected(record);
+        let recorded = wording::expected(record, self.called);
         let wanted = |left_out: Option<usize>| {
             let mut wanted = recorded.clone();
             for (index, difference) in &listed {
                 if left_out != Some(*index) {
                     difference.apply(&mut wanted, record)?;
                 }
+            }
+            if self.called == Called::Apptainer {
+                // The list has SingularityCE's capitals.
+                let capital = "FATAL:   Failed to ";
+                wanted.stderr = wanted.stderr.replace("FATAL:   failed to ", capital);
             }
             Ok::<_, String>(masked(wanted, &mask))
         };

@@ -1,20 +1,24 @@
 //! Apptainer's answers in SingularityCE's words, and masks for what varies.
 
 use super::common::program::Answer;
+use super::judge::Called;
 use super::record::Record;
 
 /// The answer that is expected: the recorded one with SingularityCE's wording.
 ///
 /// Source: `fixtures/README.md`, spec/cli.md 0.4, 0.6, 0.7.
-pub fn expected(record: &Record) -> Answer {
-    let (stdout, stderr) = if record.exit == 1 {
-        usage_apart(record)
-    } else {
-        (record.stdout.clone(), diagnostics(&record.stderr))
+pub fn expected(record: &Record, called: Called) -> Answer {
+    let (stdout, stderr) = match (record.exit, called) {
+        (1, _) => usage_apart(record, called),
+        (_, Called::Apptainer) => (record.stdout.clone(), without_early_colour(&record.stderr)),
+        _ => (record.stdout.clone(), diagnostics(&record.stderr)),
     };
     Answer {
         exit: record.exit,
-        stdout: folders(stdout),
+        stdout: match called {
+            Called::Apptainer => stdout,
+            _ => folders(stdout),
+        },
         stderr,
         echo: record.echo.clone(),
     }
@@ -24,12 +28,30 @@ pub fn expected(record: &Record) -> Answer {
 ///
 /// # Errors
 /// The form of a usage error is broken.
-pub fn found(answer: &Answer, recorded: &Record) -> Result<Answer, String> {
+pub fn found(answer: &Answer, recorded: &Record, called: Called) -> Result<Answer, String> {
     let mut answer = answer.clone();
     if answer.exit == 1 {
-        answer.stderr = usage_sentence(&answer.stderr, recorded)?;
+        // Apptainer's usage stands on the other stream.
+        let whole = match (called, usage_start(&answer.stdout)) {
+            (Called::Apptainer, Some(at)) => {
+                let block = String::from_utf8_lossy(&answer.stdout[at..]).into_owned();
+                answer.stdout.truncate(at);
+                format!("{}\n\n{block}", answer.stderr.trim_end())
+            }
+            _ => answer.stderr.clone(),
+        };
+        answer.stderr = usage_sentence(&whole, recorded, called)?;
     }
     Ok(answer)
+}
+
+/// Apptainer colours what it says before it has read its flags, on pipes as well.
+fn without_early_colour(stderr: &str) -> String {
+    let mut out = stderr.to_owned();
+    for code in ["\x1b[33m", "\x1b[34m", "\x1b[0m"] {
+        out = out.replace(code, "");
+    }
+    out
 }
 
 fn diagnostics(stderr: &str) -> String {
@@ -72,12 +94,12 @@ fn folders(stdout: Vec<u8>) -> Vec<u8> {
 
 /// Apptainer prints its usage on stdout, SingularityCE on stderr; only the
 /// sentence is compared.
-fn usage_apart(record: &Record) -> (Vec<u8>, String) {
+fn usage_apart(record: &Record, called: Called) -> (Vec<u8>, String) {
     let at = usage_start(&record.stdout).unwrap_or(record.stdout.len());
     let sentence = record
         .stderr
         .trim_end()
-        .replace("\"apptainer\"", "\"sigsif\"");
+        .replace("\"apptainer\"", &format!("{:?}", called.name()));
     (record.stdout[..at].to_vec(), sentence)
 }
 
@@ -87,7 +109,7 @@ fn usage_start(stdout: &[u8]) -> Option<usize> {
 }
 
 /// The sentence of a usage error, when all that surrounds it is in order.
-fn usage_sentence(stderr: &str, recorded: &Record) -> Result<String, String> {
+fn usage_sentence(stderr: &str, recorded: &Record, called: Called) -> Result<String, String> {
     let (head, rest) = stderr
         .split_once("\n\n")
         .ok_or_else(|| format!("no blank line after the sentence: {stderr:?}"))?;
@@ -99,7 +121,11 @@ fn usage_sentence(stderr: &str, recorded: &Record) -> Result<String, String> {
             "{block:?} does not follow the sentence: {stderr:?}"
         ));
     }
-    if !rest.ends_with("\nRun 'sigsif --help' for more detailed usage information.\n") {
+    let hint = format!(
+        "\nRun '{} --help' for more detailed usage information.\n",
+        called.name()
+    );
+    if !rest.ends_with(&hint) {
         return Err(format!("the hint at --help is not the end: {stderr:?}"));
     }
     // More about the reason stands on indented lines of its own.

@@ -1,5 +1,6 @@
 //! `key newpair`: make a key pair.
 
+use super::super::program::{Program, called_as};
 use super::expiry::{self, Expiry};
 use super::{failed, open_folder, remote, sentence};
 use crate::cli::passphrase::{self, Secret, Source};
@@ -83,6 +84,9 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         "Revocation certificate stored in {}",
         certificate.display()
     ));
+    if !push && called_as() == Program::Apptainer {
+        return Ok(());
+    }
     if !push {
         return cli::print("NOT pushing newly created key to keystore\n");
     }
@@ -133,6 +137,7 @@ fn ask_for_pair(
     };
     let push = match args.push {
         Some(push) => push,
+        None if called_as() == Program::Apptainer => false,
         None => ask_to_push(prompt)?,
     };
     Ok((name, email, comment, passphrase, push))

@@ -3,6 +3,7 @@
 mod cosign;
 
 use super::passphrase::{self, Source};
+use super::program::{Program, called_as};
 use super::transfer::RegistryArgs;
 use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
@@ -151,7 +152,11 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
 
 pub(super) fn tell_deprecated<T>(flag: Option<T>, name: &str, hint: &str) {
     if flag.is_some() {
-        ui::note(format_args!("Flag --{name} has been deprecated, {hint}"));
+        let text = format!("Flag --{name} has been deprecated, {hint}");
+        match called_as() {
+            Program::Apptainer => super::default_ui().warning(text),
+            _ => ui::note(text),
+        }
     }
 }
 

