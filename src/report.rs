@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::payload::simple::SimpleSigning;
 use crate::sif::types::DataType;
 use crate::sif::{Descriptor, GroupId, Link};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Where a PGP key was found.
@@ -481,5 +482,52 @@ impl CosignSignature {
             CosignVerdict::OtherImage(_) => Some(format!("invalid for image {}", self.subject)),
             CosignVerdict::Refused(reason) => Some(format!("refused: {reason}")),
         }
+    }
+}
+
+/// What was said about an image, and what counts of it.
+pub struct AttestationReport<'a> {
+    /// The image, or the index.
+    pub image: Digest,
+    /// In the order of the file.
+    pub attestations: Vec<Attestation<'a>>,
+    /// Faults elsewhere in the file.
+    pub problems: Vec<String>,
+}
+
+/// One attestation.
+pub struct Attestation<'a> {
+    /// The image that it is stored for.
+    pub subject: Digest,
+    /// Who signed what, or why it does not count.
+    pub outcome: Result<Held<'a>, String>,
+}
+
+/// An attestation whose signature holds and whose subject is the image.
+pub struct Held<'a> {
+    /// URI of what it says.
+    pub predicate_type: String,
+    /// The envelope as it is stored.
+    pub envelope: Cow<'a, [u8]>,
+    /// The statement in it.
+    pub statement: Vec<u8>,
+    /// The key that accepted it.
+    pub signer: KeySigner,
+}
+
+impl<'a> AttestationReport<'a> {
+    /// Attestations that hold, whatever they say.
+    pub fn held(&self) -> impl Iterator<Item = &Held<'a>> {
+        self.attestations
+            .iter()
+            .filter_map(|attestation| attestation.outcome.as_ref().ok())
+    }
+
+    /// Reasons of those that do not hold.
+    pub fn refusals(&self) -> impl Iterator<Item = &str> {
+        self.attestations
+            .iter()
+            .filter_map(|attestation| attestation.outcome.as_ref().err())
+            .map(String::as_str)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::json::pretty;
 use super::one_line;
-use crate::verify::attestation::{Attestation, AttestationReport};
+use crate::report::{Attestation, AttestationReport};
 use serde::Serialize;
 
 /// The envelopes that hold and say something of that kind, one a line, as cosign prints them.

@@ -10,7 +10,7 @@ use crate::oci::layout_view::Attached;
 use crate::oci::manifest::{ContentDescriptor, ImageManifest};
 use crate::oci::ocisif;
 use crate::payload::intoto::{self, Statement};
-use crate::report::KeySigner;
+use crate::report::{Attestation, AttestationReport, Held};
 use crate::signer::bundle::{Bundle, MEDIA_TYPE};
 use crate::signer::dsse;
 use std::borrow::Cow;
@@ -21,53 +21,6 @@ pub const MAX_ENVELOPE: usize = 128 << 20;
 
 /// Most attestations of one image that are looked at.
 pub const MAX_ATTESTATIONS: usize = 10_000;
-
-/// What was said about an image, and what counts of it.
-pub struct AttestationReport<'a> {
-    /// The image, or the index.
-    pub image: Digest,
-    /// In the order of the file.
-    pub attestations: Vec<Attestation<'a>>,
-    /// Faults elsewhere in the file.
-    pub problems: Vec<String>,
-}
-
-/// One attestation.
-pub struct Attestation<'a> {
-    /// The image that it is stored for.
-    pub subject: Digest,
-    /// Who signed what, or why it does not count.
-    pub outcome: Result<Held<'a>, String>,
-}
-
-/// An attestation whose signature holds and whose subject is the image.
-pub struct Held<'a> {
-    /// URI of what it says.
-    pub predicate_type: String,
-    /// The envelope as it is stored.
-    pub envelope: Cow<'a, [u8]>,
-    /// The statement in it.
-    pub statement: Vec<u8>,
-    /// The key that accepted it.
-    pub signer: KeySigner,
-}
-
-impl<'a> AttestationReport<'a> {
-    /// Attestations that hold, whatever they say.
-    pub fn held(&self) -> impl Iterator<Item = &Held<'a>> {
-        self.attestations
-            .iter()
-            .filter_map(|attestation| attestation.outcome.as_ref().ok())
-    }
-
-    /// Reasons of those that do not hold.
-    pub fn refusals(&self) -> impl Iterator<Item = &str> {
-        self.attestations
-            .iter()
-            .filter_map(|attestation| attestation.outcome.as_ref().err())
-            .map(String::as_str)
-    }
-}
 
 impl<'a> Checked<'_, '_, 'a> {
     /// Judges the attestations of an image.
