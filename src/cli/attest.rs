@@ -24,7 +24,7 @@ const NO_NAME: &str = "_";
 /// digest of the image and stored beside it, as 'cosign attest' does.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] attest [attest options...] <image path>",
+    override_usage = "sigsif attest [options] <image path>",
     after_help = "Examples:\n  \
                   $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json image.oci.sif"
 )]

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// go to standard output, one a line, as 'cosign verify-attestation' does.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify-attestation [verify-attestation options...] <image path>",
+    override_usage = "sigsif verify-attestation [options] <image path>",
     after_help = "Examples:\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif \\\n      \
