@@ -10,6 +10,8 @@ mod book;
 mod claims;
 #[path = "docs/completion.rs"]
 mod completion;
+#[path = "docs/help.rs"]
+mod help;
 #[path = "docs/packaging.rs"]
 mod packaging;
 #[path = "docs/pages.rs"]

@@ -281,11 +281,7 @@ fn usage_texts_have_the_name_that_was_called() {
     let desk = Desk::new();
     let answer = desk.run("singularity", &["verify"], &[]);
     assert_eq!(answer.exit, 1);
-    assert!(
-        answer
-            .stderr
-            .contains("\n  singularity [global options...] verify")
-    );
+    assert!(answer.stderr.contains("\n  singularity verify"));
     assert!(
         answer
             .stderr
@@ -294,10 +290,7 @@ fn usage_texts_have_the_name_that_was_called() {
     let desk = Desk::new();
     let answer = desk.run("apptainer", &["verify"], &[]);
     let stdout = String::from_utf8(answer.stdout).expect("UTF-8");
-    assert!(
-        stdout.contains("\n  apptainer [global options...] verify"),
-        "{stdout}"
-    );
+    assert!(stdout.contains("\n  apptainer verify"), "{stdout}");
     assert_eq!(
         answer.stderr.trim_end(),
         "Error for command \"verify\": accepts 1 arg(s), received 0"

@@ -27,7 +27,7 @@ const NO_NAME: &str = "_";
 /// in a registry stays there; attestations that it has stay, too.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] attest [attest options...] <image path|docker://URI>",
+    override_usage = "sigsif attest [options] <image path>",
     after_help = "Examples:\n  \
                   $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json image.oci.sif\n  \
                   $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json \\\n      \

@@ -9,7 +9,7 @@ use clap_complete::{Shell, generate};
 /// the shell, or store it where the shell looks for it.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] completion <shell>",
+    override_usage = "sigsif completion <shell>",
     after_help = "Examples:\n  \
                   $ sigsif completion bash >~/.local/share/bash-completion/completions/sigsif\n  \
                   $ sigsif completion zsh >~/.zfunc/_sigsif\n  \

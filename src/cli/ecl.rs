@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// image must have, or must not have, to be run from a folder.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] ecl <command>",
+    override_usage = "sigsif ecl <command>",
     after_help = "Examples:\n  \
                   $ sigsif ecl check /data/image.sif\n  \
                   $ sigsif ecl validate new-ecl.toml\n  \
@@ -42,7 +42,12 @@ enum Command {
 ///
 /// The exit code is 0 if it does. Only keys of the global keyring count.
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] ecl check [check options...] <image path>")]
+#[command(
+    override_usage = "sigsif ecl check [options] <image path>",
+    after_help = "Examples:\n  \
+                  $ sigsif ecl check image.sif\n  \
+                  $ sigsif ecl check --semantics apptainer image.sif"
+)]
 struct CheckArgs {
     #[command(flatten)]
     file: FileArgs,
@@ -56,7 +61,12 @@ struct CheckArgs {
 
 /// Check a list as the originals do when an image is run
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] ecl validate [validate options...] [file]")]
+#[command(
+    override_usage = "sigsif ecl validate [options] [file]",
+    after_help = "Examples:\n  \
+                  $ sigsif ecl validate\n  \
+                  $ sigsif ecl validate ecl.toml"
+)]
 struct ValidateArgs {
     #[command(flatten)]
     rules: RuleArgs,
@@ -67,7 +77,12 @@ struct ValidateArgs {
 
 /// Print the list, and which of its keys are known
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] ecl show [show options...]")]
+#[command(
+    override_usage = "sigsif ecl show [options]",
+    after_help = "Examples:\n  \
+                  $ sigsif ecl show\n  \
+                  $ sigsif ecl show --config /etc/singularity/ecl.toml"
+)]
 struct ShowArgs {
     #[command(flatten)]
     file: FileArgs,

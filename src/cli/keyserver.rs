@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// commands, in their order.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver [keyserver options...] <command>",
+    override_usage = "sigsif keyserver <command>",
     after_help = "Examples:\n  \
                   $ sigsif keyserver list\n  \
                   $ sigsif keyserver add --order 1 https://keys.example.com"
@@ -43,7 +43,9 @@ enum Command {
 /// It is asked after the others, or at the place that --order names.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver add [add options...] [remoteName] <keyserver_url>"
+    override_usage = "sigsif keyserver add [options] [remoteName] <keyserver_url>",
+    after_help = "Examples:\n  \
+                  $ sigsif keyserver add --order 1 https://keys.example.org"
 )]
 struct AddArgs {
     /// define the keyserver order
@@ -60,7 +62,9 @@ struct AddArgs {
 /// Remove a keyserver (root user only)
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver remove [remoteName] <keyserver_url>"
+    override_usage = "sigsif keyserver remove [remoteName] <keyserver_url>",
+    after_help = "Examples:\n  \
+                  $ sigsif keyserver remove https://keys.example.org"
 )]
 struct RemoveArgs {
     /// name and address
@@ -71,7 +75,9 @@ struct RemoveArgs {
 /// Login to a keyserver
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver [keyserver options...] login [login options...] <keyserver>"
+    override_usage = "sigsif keyserver login [options] <keyserver>",
+    after_help = "Examples:\n  \
+                  $ sigsif keyserver login --username alice https://keys.example.org"
 )]
 struct LoginArgs {
     #[command(flatten)]
@@ -84,7 +90,9 @@ struct LoginArgs {
 /// Logout from a keyserver
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver [keyserver options...] logout <keyserver>"
+    override_usage = "sigsif keyserver logout <keyserver>",
+    after_help = "Examples:\n  \
+                  $ sigsif keyserver logout https://keys.example.org"
 )]
 struct LogoutArgs {
     /// address
@@ -95,7 +103,9 @@ struct LogoutArgs {
 /// List all keyservers that are configured
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] keyserver [keyserver options...] list [remoteName]"
+    override_usage = "sigsif keyserver list [remoteName]",
+    after_help = "Examples:\n  \
+                  $ sigsif keyserver list"
 )]
 struct ListArgs {
     /// name

@@ -47,7 +47,7 @@ const FILES: &[(&str, &str)] = &[
 /// are replaced.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] man <folder>",
+    override_usage = "sigsif man <folder>",
     after_help = "Examples:\n  \
                   $ sigsif man ~/.local/share/man/man1"
 )]

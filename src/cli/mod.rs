@@ -84,6 +84,9 @@ struct GlobalArgs {
     /// print without colour
     #[arg(long)]
     nocolor: bool,
+    /// for screen readers: no drawings and colours, one fact per line
+    #[arg(long)]
+    plain: bool,
     /// the originals' configuration, which says nothing about signatures
     #[arg(short, long, value_name = "file", hide = true)]
     config: Option<PathBuf>,
@@ -195,6 +198,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
     }
     match usage::parse(&args) {
         Ok(cli) => {
+            if cli.global.plain {
+                crate::ui::be_plain();
+            }
             let level = match level(&cli.global) {
                 Ok(level) => level,
                 Err(error) => return tell(&default_ui(), error),

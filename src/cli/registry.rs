@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Registries are those of docker:// and oras:// addresses.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] registry [registry options...] <command>",
+    override_usage = "sigsif registry <command>",
     after_help = "Examples:\n  \
                   $ sigsif registry login --username foo docker://docker.io\n  \
                   $ sigsif registry list"
@@ -39,7 +39,7 @@ enum Command {
 /// User and password are stored only if the registry accepts them.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] registry [registry options...] login [login options...] <registry_uri>",
+    override_usage = "sigsif registry login [options] <registry_uri>",
     after_help = "Examples:\n  \
                   $ sigsif registry login --username foo oras://myregistry.example.com\n\n\
                   Registries that work with tokens take the token as password; a username is \
@@ -59,7 +59,9 @@ struct LoginArgs {
 /// Logout from an OCI/Docker registry
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] registry [registry options...] logout [logout options...] <registry_uri>"
+    override_usage = "sigsif registry logout [options] <registry_uri>",
+    after_help = "Examples:\n  \
+                  $ sigsif registry logout docker://registry.example.org"
 )]
 struct LogoutArgs {
     /// Docker-style authentication file used for the credentials
@@ -72,7 +74,11 @@ struct LogoutArgs {
 
 /// List all OCI credentials that are configured
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] registry [registry options...] list")]
+#[command(
+    override_usage = "sigsif registry list",
+    after_help = "Examples:\n  \
+                  $ sigsif registry list"
+)]
 struct ListArgs {
     #[arg(hide = true)]
     args: Vec<OsString>,

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 /// key commands and verify.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] <command>",
+    override_usage = "sigsif remote <command>",
     after_help = "Examples:\n  \
                   $ sigsif remote list\n  \
                   $ sigsif remote add SylabsCloud cloud.sylabs.io"
@@ -53,7 +53,9 @@ enum Command {
 /// The endpoint is put in use, and you are logged in to it.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] add [add options...] <remote_name> <remote_URI>"
+    override_usage = "sigsif remote add [options] <remote_name> <remote_URI>",
+    after_help = "Examples:\n  \
+                  $ sigsif remote add lab cloud.example.org"
 )]
 struct AddArgs {
     /// edit the list of globally configured remote endpoints
@@ -79,7 +81,9 @@ struct AddArgs {
 /// Remove an existing singularity remote endpoint
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] remove [remove options...] <remote_name>"
+    override_usage = "sigsif remote remove [options] <remote_name>",
+    after_help = "Examples:\n  \
+                  $ sigsif remote remove lab"
 )]
 struct RemoveArgs {
     /// edit the list of globally configured remote endpoints
@@ -94,7 +98,9 @@ struct RemoveArgs {
 #[derive(clap::Args)]
 #[command(
     name = "use",
-    override_usage = "sigsif [global options...] remote [remote options...] use [use options...] <remote_name>"
+    override_usage = "sigsif remote use [options] <remote_name>",
+    after_help = "Examples:\n  \
+                  $ sigsif remote use lab"
 )]
 struct UseArgs {
     /// edit the list of globally configured remote endpoints
@@ -110,7 +116,11 @@ struct UseArgs {
 
 /// List all singularity remote endpoints that are configured
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] remote [remote options...] list")]
+#[command(
+    override_usage = "sigsif remote list",
+    after_help = "Examples:\n  \
+                  $ sigsif remote list"
+)]
 struct ListArgs {
     #[arg(hide = true)]
     args: Vec<OsString>,
@@ -121,7 +131,10 @@ struct ListArgs {
 /// Stores an access token after the endpoint has accepted it.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] login [login options...] [remote_name]"
+    override_usage = "sigsif remote login [options] [remote_name]",
+    after_help = "Examples:\n  \
+                  $ sigsif remote login lab\n  \
+                  $ sigsif remote login --tokenfile token lab"
 )]
 struct LoginArgs {
     /// path to the file holding auth token for login (remote endpoints only)
@@ -156,7 +169,9 @@ struct LoginArgs {
 /// Log out from a singularity remote endpoint
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] logout [remote_name]"
+    override_usage = "sigsif remote logout [remote_name]",
+    after_help = "Examples:\n  \
+                  $ sigsif remote logout lab"
 )]
 struct LogoutArgs {
     /// name
@@ -167,7 +182,10 @@ struct LogoutArgs {
 /// Check the status of the singularity services at an endpoint, and your authentication token
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] remote [remote options...] status [remote_name]"
+    override_usage = "sigsif remote status [remote_name]",
+    after_help = "Examples:\n  \
+                  $ sigsif remote status\n  \
+                  $ sigsif remote status lab"
 )]
 struct StatusArgs {
     /// name
@@ -177,7 +195,11 @@ struct StatusArgs {
 
 /// Retrieves the cli secret for the currently logged in user
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] remote get-login-password")]
+#[command(
+    override_usage = "sigsif remote get-login-password",
+    after_help = "Examples:\n  \
+                  $ sigsif remote get-login-password"
+)]
 struct GetLoginPasswordArgs {
     #[arg(hide = true)]
     args: Vec<OsString>,

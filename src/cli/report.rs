@@ -18,7 +18,12 @@ const MAX_REPORT: u64 = 4 << 30;
 
 /// Present what verify has found out
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] report <subcommand>")]
+#[command(
+    override_usage = "sigsif report <subcommand>",
+    after_help = "Examples:\n  \
+                  $ sigsif report html page.html all.jsonl\n  \
+                  $ sigsif report merge all.jsonl 1.jsonl 2.jsonl"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -38,7 +43,7 @@ enum Command {
 /// verdict, signer and age, and a table to sort, search and filter.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] report html <page> <report path...>",
+    override_usage = "sigsif report html <page> <report path...>",
     after_help = "Examples:\n  \
                   $ for i in *.sif; do sigsif verify --format json $i; done >all.json\n  \
                   $ sigsif report html page.html all.json"
@@ -58,7 +63,7 @@ struct HtmlArgs {
 /// only if every image is verified.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] report merge <output> <report path...>",
+    override_usage = "sigsif report merge <output> <report path...>",
     after_help = "Examples:\n  \
                   $ sigsif verify --recursive --shard 1/2 --report 1.jsonl images\n  \
                   $ sigsif verify --recursive --shard 2/2 --report 2.jsonl images\n  \

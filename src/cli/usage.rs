@@ -154,14 +154,14 @@ impl Error {
 
 /// A text of ours by the name that the user knows.
 fn called(text: &str) -> String {
-    match called_as() {
-        Program::Sigsif => text.to_owned(),
-        other => ["sigsif [", "$ sigsif "]
-            .iter()
-            .fold(text.to_owned(), |text, ours| {
-                text.replace(ours, &ours.replace("sigsif", other.name()))
-            }),
-    }
+    let other = match called_as() {
+        Program::Sigsif => return text.to_owned(),
+        other => other.name(),
+    };
+    let places = ["Usage: sigsif ", "\n  sigsif ", "$ sigsif "];
+    places.iter().fold(text.to_owned(), |text, ours| {
+        text.replace(ours, &ours.replace("sigsif", other))
+    })
 }
 
 fn usage_block(command: &mut Command) -> String {

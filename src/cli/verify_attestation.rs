@@ -23,7 +23,7 @@ use std::path::PathBuf;
 /// The layers of an image in a registry stay there.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify-attestation [verify-attestation options...] <image path|docker://URI>",
+    override_usage = "sigsif verify-attestation [options] <image path>",
     after_help = "Examples:\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif \\\n      \

@@ -45,6 +45,16 @@ impl std::fmt::Display for Shard {
     }
 }
 
+/// A part of a pattern, between slashes.
+enum Part {
+    /// A name as it is.
+    Literal(String),
+    /// Names that it fits.
+    Name(glob::Pattern),
+    /// `**`: this folder and all below.
+    Folders,
+}
+
 /// Why there is no listing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -167,31 +177,110 @@ impl Listing {
         }
     }
 
-    /// Adds what a pattern fits: `*`, `?`, `[...]`, and `**` for any folders.
+    /// Adds what a pattern fits: `*`, `?`, `[...]`, and `**` for any folders below, links to
+    /// folders not followed.
     ///
     /// # Errors
     /// [`Error::Pattern`], also if nothing fits; [`Error::TooMany`].
     pub fn glob(&mut self, pattern: &str, recursive: bool) -> Result<(), Error> {
-        let fail = |reason: String| Error::Pattern {
+        let fail = |reason: &str| Error::Pattern {
             pattern: pattern.to_owned(),
-            reason,
+            reason: reason.to_owned(),
         };
-        let paths = glob::glob(pattern).map_err(|error| fail(error.msg.to_owned()))?;
-        let mut any = false;
-        for path in paths {
-            any = true;
-            match path {
-                Ok(path) => self.path(path, recursive)?,
-                Err(error) => {
-                    let reason = errno_text(error.error());
-                    self.problem(error.path().to_owned(), "open", &reason)?;
+        let mut parts = Vec::new();
+        for text in pattern.split('/').filter(|text| !text.is_empty()) {
+            parts.push(match text {
+                "**" if parts
+                    .last()
+                    .is_some_and(|part| matches!(part, Part::Folders)) =>
+                {
+                    continue;
                 }
+                "**" => Part::Folders,
+                text if text.contains(['*', '?', '[']) => {
+                    Part::Name(glob::Pattern::new(text).map_err(|error| fail(error.msg))?)
+                }
+                text => Part::Literal(text.to_owned()),
+            });
+        }
+        let root = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
+        let mut any = false;
+        let mut todo = vec![(root, parts.as_slice())];
+        while let Some((path, parts)) = todo.pop() {
+            match parts.split_first() {
+                None => {
+                    any = true;
+                    self.path(path, recursive)?;
+                }
+                Some((part, rest)) => any |= self.expand(path, part, rest, parts, &mut todo)?,
             }
         }
         match any {
             true => Ok(()),
-            false => Err(fail("fits nothing".to_owned())),
+            false => Err(fail("fits nothing")),
         }
+    }
+
+    /// One part of a pattern: what it fits in a folder is still to be done. Whether something came
+    /// of it already.
+    fn expand<'p>(
+        &mut self,
+        folder: PathBuf,
+        part: &Part,
+        rest: &'p [Part],
+        all: &'p [Part],
+        todo: &mut Vec<(PathBuf, &'p [Part])>,
+    ) -> Result<bool, Error> {
+        if let Part::Literal(name) = part {
+            let path = folder.join(name);
+            if path.symlink_metadata().is_ok() {
+                todo.push((path, rest));
+            }
+            return Ok(false);
+        }
+        // A file in the middle of a path fits nothing.
+        let shown = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => &folder,
+        };
+        if !shown.is_dir() {
+            return Ok(false);
+        }
+        let mut any = false;
+        let mut entries = Vec::new();
+        let read = std::fs::read_dir(shown).and_then(|all| {
+            for entry in all {
+                let entry = entry?;
+                entries.push((entry.file_name(), entry.file_type()?.is_dir()));
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            any = true;
+            self.problem(shown.to_owned(), "open", &errno_text(&error))?;
+        }
+        entries.sort_unstable_by(|a, b| b.cmp(a));
+        for (name, is_folder) in entries {
+            let path = folder.join(&name);
+            match part {
+                Part::Folders if is_folder => todo.push((path, all)),
+                Part::Name(pattern) if pattern.matches(&name.to_string_lossy()) => {
+                    todo.push((path, rest));
+                }
+                _ => {}
+            }
+        }
+        if matches!(part, Part::Folders) {
+            match rest.is_empty() {
+                // `**` at the end is everything below.
+                true => {
+                    any = true;
+                    self.folder(folder)?;
+                }
+                false => todo.push((folder, rest)),
+            }
+        }
+        Ok(any)
     }
 
     /// Walks through a folder in the order of names. Links to folders are not followed: a loop

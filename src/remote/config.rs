@@ -710,6 +710,29 @@ mod tests {
         }
     }
 
+    /// YAML looks for the colon behind a name no further than 1024 characters.
+    #[test]
+    fn unknown_keys_with_long_names_survive_a_rewrite() {
+        for name in [
+            "n".repeat(1001),
+            "n \u{e9}".repeat(2000),
+            "\" ".repeat(5000),
+        ] {
+            let quoted = Value::from(name.as_str());
+            let text = format!(
+                "Active: a\nRemotes:\n  a:\n    URI: h\n    ? {quoted}\n    : 1\nExtra: {{? {quoted} : [{{? {quoted} : x}}]}}\n? {quoted}\n: 2\n"
+            );
+            let config = parse(&text);
+            let written = config.to_yaml();
+            let again = parse(&written);
+            assert_eq!(again.unknown_keys(), config.unknown_keys());
+            assert_eq!(*again.to_yaml(), *written);
+            let bare = quoted.to_string();
+            let bare = bare.trim_matches('"');
+            assert_eq!(written.matches(bare).count(), 4, "{}", &*written);
+        }
+    }
+
     #[test]
     fn unknown_keys_survive_a_rewrite() {
         let config = parse(

@@ -80,13 +80,43 @@ fn quoted(text: &str) -> String {
 pub(super) fn flow(value: &Value) -> String {
     match value {
         Value::String(text) => scalar(text),
-        other => other.to_string(),
+        other => inner(other),
     }
+}
+
+/// A value inside of another one.
+fn inner(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(",");
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Array(items) => format!("[{}]", list(items.iter().map(inner).collect())),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| {
+                let name = quoted(name);
+                match is_long(&name) {
+                    true => format!("? {name} : {}", inner(value)),
+                    false => format!("{name}:{}", inner(value)),
+                }
+            });
+            format!("{{{}}}", list(members.collect()))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// Whether a name needs a mark in front: readers look for the colon no further than 1024
+/// characters.
+fn is_long(name: &str) -> bool {
+    name.len() > 1000
 }
 
 /// Adds `key: value` at a depth of four blanks each.
 pub(super) fn line(out: &mut String, indent: &str, key: &str, value: &str) {
-    let _ = writeln!(out, "{indent}{}: {value}", scalar(key));
+    let key = scalar(key);
+    let _ = match is_long(&key) {
+        true => writeln!(out, "{indent}? {key}\n{indent}: {value}"),
+        false => writeln!(out, "{indent}{key}: {value}"),
+    };
 }
 
 fn is_plain(text: &str) -> bool {

@@ -192,12 +192,14 @@ pub fn bar(coverage: &Coverage, claimants: &[Claimant], width: usize, color: boo
         .iter()
         .map(|unit| (unit.range.clone(), marks.of(unit, &verified)))
         .collect();
-    let cells = cells(&drawn, width.saturating_sub(2).max(8));
-    let mut out = String::from("[");
-    for mark in cells {
-        out.push_str(&painted(mark, color));
+    let mut out = String::new();
+    if !super::is_plain() {
+        out.push('[');
+        for mark in cells(&drawn, width.saturating_sub(2).max(8)) {
+            out.push_str(&painted(mark, color));
+        }
+        out.push_str("]\n");
     }
-    out.push_str("]\n");
     rows(&units, &drawn, color, &mut out);
     out.push_str(&marks.legend(claimants, &drawn, color));
     out

@@ -2,13 +2,11 @@
 //!
 //! Source: spec/cli.md 6.4, 6.7 to 6.9, 12.6.
 
-use super::one_line;
+use super::{is_plain, one_line};
 use crate::remote::address::same_service;
 use crate::remote::config::{Config, Credential, Endpoint};
 use std::fmt::Write as _;
-
-const YES: &str = "✓";
-const INSECURE: &str = "✗!";
+use unicode_width::UnicodeWidthStr as _;
 
 /// The state of a service.
 pub struct ServiceRow {
@@ -53,22 +51,24 @@ pub fn keyserver_heading(config: &Config, name: &str, endpoint: &Endpoint) -> St
 /// The key servers of an endpoint that are asked.
 pub fn keyservers(endpoint: &Endpoint, logins: &[Credential]) -> String {
     let asked = endpoint.keyservers.iter().filter(|k| !k.skip);
-    let rows: Vec<_> = asked
-        .zip(1..)
-        .map(|(keyserver, order)| {
-            let logged_in = logins
-                .iter()
-                .any(|login| same_service(&login.uri, &keyserver.uri));
-            row([
-                " ",
-                &format!("#{order}"),
-                &keyserver.uri,
-                if keyserver.insecure { "no TLS" } else { "TLS" },
-                if logged_in { "+" } else { "" },
-            ])
-        })
-        .collect();
-    table(&rows)
+    let heard = is_plain().then(|| row(["", "ORDER", "URI", "SECURITY", "LOGGED IN"]));
+    let rows = asked.zip(1..).map(|(keyserver, order)| {
+        let logged_in = logins
+            .iter()
+            .any(|login| same_service(&login.uri, &keyserver.uri));
+        row([
+            if is_plain() { "" } else { " " },
+            &format!("#{order}"),
+            &keyserver.uri,
+            if keyserver.insecure { "no TLS" } else { "TLS" },
+            match (logged_in, is_plain()) {
+                (false, _) => "",
+                (true, false) => "+",
+                (true, true) => "yes",
+            },
+        ])
+    });
+    table(&heard.into_iter().chain(rows).collect::<Vec<_>>())
 }
 
 /// What stands in place of key servers that nobody knows.
@@ -110,11 +110,19 @@ pub fn services(services: &[ServiceRow]) -> String {
 }
 
 fn mark(yes: bool) -> &'static str {
-    if yes { YES } else { "" }
+    match (yes, is_plain()) {
+        (false, _) => "",
+        (true, false) => "✓",
+        (true, true) => "yes",
+    }
 }
 
 fn security(insecure: bool) -> &'static str {
-    if insecure { INSECURE } else { YES }
+    match (insecure, is_plain()) {
+        (false, _) => mark(true),
+        (true, false) => "✗!",
+        (true, true) => "no",
+    }
 }
 
 fn title(name: &str) -> String {
@@ -127,21 +135,46 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.iter().map(|cell| one_line(cell)).collect()
 }
 
-/// Columns as wide as their widest cell and two blanks; the last is not padded.
+/// Columns as wide as their widest cell and two blanks; the last is not padded. The first row is
+/// the head.
 fn table(rows: &[Vec<String>]) -> String {
+    if is_plain() {
+        return facts(rows);
+    }
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        let widest = cells.map(|cell| cell.chars().count()).max();
+        let widest = cells.map(|cell| cell.width()).max();
         widest.unwrap_or_default().saturating_add(2)
     };
     let mut out = String::new();
     for row in rows {
         for (column, cell) in row.iter().enumerate() {
-            let is_last = column.saturating_add(1) == row.len();
-            let width = if is_last { 0 } else { width(column) };
-            let _ = write!(out, "{cell:<width$}");
+            out.push_str(cell);
+            if column.saturating_add(1) < row.len() {
+                // Columns of a terminal, of which a character may have two or none.
+                let blanks = width(column).saturating_sub(cell.width());
+                out.push_str(&" ".repeat(blanks));
+            }
         }
         out.push('\n');
+    }
+    out
+}
+
+/// A table as lines `NAME: value`, an empty line between its rows.
+fn facts(rows: &[Vec<String>]) -> String {
+    let Some((head, rows)) = rows.split_first() else {
+        return String::new();
+    };
+    let mut out = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        let cells = head.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+        for (name, cell) in cells {
+            let _ = writeln!(out, "{}: {cell}", name.trim_end_matches('?'));
+        }
     }
     out
 }
@@ -171,6 +204,30 @@ mod tests {
                 "Remotes: {a: {Keyservers: [{URI: 'http://localhost:11371'}, {URI: 'https://x', Skip: true}, {URI: 'https://keys.sylabs.io'}]}}"
             ),
             "···#1··http://localhost:11371··TLS··\n···#2··https://keys.sylabs.io··TLS··\n"
+        );
+    }
+
+    /// Characters of East Asia take two columns, accents that combine take none.
+    #[test]
+    fn wide_characters_are_counted_as_they_are_shown() {
+        let rows = [
+            row(["NAME", "URI"]),
+            row(["東京", "a"]),
+            row(["e\u{301}t", "b"]),
+        ];
+        assert_eq!(table(&rows), "NAME  URI\n東京  a\ne\u{301}t    b\n");
+    }
+
+    #[test]
+    fn facts_are_one_to_a_line() {
+        let rows = [
+            row(["NAME", "GLOBAL?", "URI"]),
+            row(["a", "", "x"]),
+            row(["b", "yes", "y"]),
+        ];
+        assert_eq!(
+            facts(&rows),
+            "NAME: a\nURI: x\n\nNAME: b\nGLOBAL: yes\nURI: y\n"
         );
     }
 

@@ -20,6 +20,7 @@ pub mod tree;
 use std::cell::RefCell;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much is printed, in the numbers of the originals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,19 @@ pub enum Level {
     Verbose = 4,
     /// `--debug`.
     Debug = 5,
+}
+
+/// Whether somebody listens instead of looking: `--plain`.
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// No drawings, no colours, nothing that is drawn again: one fact per line, for screen readers.
+/// Holds until the end of the process.
+pub fn be_plain() {
+    PLAIN.store(true, Ordering::Relaxed);
+}
+
+fn is_plain() -> bool {
+    PLAIN.load(Ordering::Relaxed)
 }
 
 /// The two output streams and their settings.
@@ -53,6 +67,7 @@ impl Ui {
     /// environment (`NO_COLOR`, `TERM=dumb`) about tags on stdout; here both
     /// obey the environment.
     pub fn new(level: Level, color: bool, plain_environment: bool) -> Self {
+        let plain_environment = plain_environment || is_plain();
         Self {
             level,
             color_labels: color && !plain_environment && io::stderr().is_terminal(),

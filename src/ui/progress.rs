@@ -16,7 +16,7 @@ pub struct Progress {
 impl Ui {
     /// Starts a bar for `total` bytes, if that is known.
     pub fn progress(&self, what: &'static str, total: Option<u64>) -> Progress {
-        let visible = self.level >= Level::Normal && std::io::stderr().is_terminal();
+        let visible = self.level >= Level::Normal && self.moves && std::io::stderr().is_terminal();
         let hidden = || ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let (bar, template) = match total {
             _ if !visible => (hidden(), ""),

@@ -1,6 +1,6 @@
 //! Draws what an OCI-SIF holds.
 
-use super::one_line;
+use super::{is_plain, one_line};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -56,9 +56,13 @@ pub fn text(image: &str, root: &Item) -> String {
 }
 
 fn draw(out: &mut String, item: &Item, indent: &str, last: bool) {
-    let branch = if last { "`-- " } else { "|-- " };
+    let (branch, below) = match (is_plain(), last) {
+        (true, _) => ("", "  "),
+        (false, true) => ("`-- ", "    "),
+        (false, false) => ("|-- ", "|   "),
+    };
     let _ = writeln!(out, "{indent}{branch}{}", line(item));
-    let indent = format!("{indent}{}", if last { "    " } else { "|   " });
+    let indent = format!("{indent}{below}");
     let mut children = item.children.iter().peekable();
     while let Some(child) = children.next() {
         draw(out, child, &indent, children.peek().is_none());

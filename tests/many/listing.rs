@@ -118,6 +118,35 @@ fn patterns_fit_or_are_an_error() {
         .expect(255)
         .says("pattern 't/*.img': fits nothing");
     glob("t/[").expect(255).says("pattern 't/['");
+    let absolute = home.join("t/sub/*.SIF").display().to_string();
+    assert!(names(&glob(&absolute))[0].ends_with("/t/sub/B.SIF"));
+    assert_eq!(names(&glob("./t/*.sif")), ["./t/a.sif"]);
+    assert_eq!(names(&glob("t/sub/**")).len(), 4);
+    assert_eq!(names(&glob("*/sub/*/no-*")), ["t/sub/deep/no-name"]);
+    assert_eq!(names(&glob("t/a.sif/*/x")).len(), 0);
+}
+
+/// Two links back make 2^40 paths for who follows them.
+#[test]
+fn patterns_do_not_run_in_circles() {
+    let home = tree();
+    for number in 0..3 {
+        symlink("..", home.join(&format!("t/sub/up{number}"))).expect("a link");
+        symlink(".", home.join(&format!("t/sub/deep/self{number}"))).expect("a link");
+    }
+    let flags = [
+        "verify",
+        "--local",
+        "--glob",
+        "t/**/*.sif",
+        "--glob",
+        "t/**/**/deep/**/c.*",
+    ];
+    let outcome = run(&mut home.sigsif(flags)).expect(255);
+    assert_eq!(
+        names(&outcome),
+        ["t/a.sif", "t/sub/deep/c.sif", "t/sub/fake.sif"]
+    );
 }
 
 #[test]
@@ -188,7 +217,12 @@ fn what_cannot_be_read_is_an_answer_of_its_own() {
     let mut command = home.sigsif(["verify", "--key", "key.pem", "--recursive", "t"]);
     // The program itself may lie where nobody else can reach it.
     let copy = home.join("sigsif");
-    fs::copy(env!("CARGO_BIN_EXE_sigsif"), &copy).expect("a copy");
+    // Not by this process: another test may start a program while the copy is open for writing.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_sigsif"))
+        .arg(&copy)
+        .status();
+    assert!(copied.expect("cp").success());
     let mut nobody = Command::new(&copy);
     nobody
         .args(command.get_args())

@@ -20,7 +20,7 @@ const NO_KEY: &str = "failed to load key material: ";
 /// are there are never overwritten.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] generate-cosign-key-pair [generate-cosign-key-pair options...]",
+    override_usage = "sigsif key generate-cosign-key-pair [options]",
     after_help = "Examples:\n  \
                   $ sigsif key generate-cosign-key-pair\n  \
                   $ sigsif key generate-cosign-key-pair --output-key-prefix release --type ed25519"
@@ -50,7 +50,7 @@ pub(super) struct GenerateArgs {
 /// encrypted keeps its password. Files that are there are never overwritten.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] import-key-pair [import-key-pair options...]",
+    override_usage = "sigsif key import-key-pair [options]",
     after_help = "Examples:\n  \
                   $ sigsif key import-key-pair --key openssl.pem --output-key-prefix release"
 )]
@@ -81,7 +81,7 @@ pub(super) struct ImportArgs {
 /// Print the public key of a private key
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] public-key [public-key options...]",
+    override_usage = "sigsif key public-key [options]",
     after_help = "Examples:\n  \
                   $ sigsif key public-key --key release.key > release.pub"
 )]

@@ -22,7 +22,7 @@ const FAILED: u8 = 10;
 /// encrypted; its passphrase is asked for all the same.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] export [export options...] [fingerprint] <output-file>",
+    override_usage = "sigsif key export [options] [fingerprint] <output-file>",
     after_help = "Examples:\n  \
                   $ sigsif key export public.gpg\n  \
                   $ sigsif key export --armor 0x5EEE5934 public.asc\n  \

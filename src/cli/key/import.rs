@@ -22,7 +22,10 @@ use zeroize::Zeroizing;
 /// stored in the local keyring, encrypted as they are or anew.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] import [import options...] <input-key>"
+    override_usage = "sigsif key import [options] <input-key>",
+    after_help = "Examples:\n  \
+                  $ sigsif key import alice.asc\n  \
+                  $ sigsif key import --merge alice.asc"
 )]
 pub(super) struct Args {
     /// import to the global public keyring

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 /// List keys in your local or in the global keyring
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] list [list options...]"
+    override_usage = "sigsif key list [options]",
+    after_help = "Examples:\n  \
+                  $ sigsif key list\n  \
+                  $ sigsif key list --secret"
 )]
 pub(super) struct Args {
     /// list private keys instead of the default which displays public ones

@@ -26,7 +26,11 @@ const FAILED: u8 = 2;
 #[derive(clap::Args)]
 #[command(
     visible_alias = "keys",
-    override_usage = "sigsif [global options...] key [key options...] <command>"
+    override_usage = "sigsif key <command>",
+    after_help = "Examples:\n  \
+                  $ sigsif key newpair\n  \
+                  $ sigsif key list\n  \
+                  $ sigsif key import alice.asc"
 )]
 pub(super) struct Args {
     #[command(subcommand)]

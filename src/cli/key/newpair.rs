@@ -22,7 +22,10 @@ use zeroize::Zeroizing;
 /// is asked for.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] newpair [newpair options...]"
+    override_usage = "sigsif key newpair [options]",
+    after_help = "Examples:\n  \
+                  $ sigsif key newpair\n  \
+                  $ sigsif key newpair --name Alice --email alice@example.org --type ed25519"
 )]
 pub(super) struct Args {
     /// key owner name

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// of 8 or more upper-case digits is searched as such.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] search [search options...] <search-string>",
+    override_usage = "sigsif key search [options] <search-string>",
     after_help = "Examples:\n  \
                   $ sigsif key search sylabs.io\n  \
                   $ sigsif key search --url hkps://keys.openpgp.org -l 8883491F4268F173"
@@ -47,7 +47,9 @@ pub(super) struct SearchArgs {
 /// was asked for.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] pull [pull options...] <fingerprint>"
+    override_usage = "sigsif key pull [options] <fingerprint>",
+    after_help = "Examples:\n  \
+                  $ sigsif key pull 31359731D5C34C90C977AAF822CC73292934D01F"
 )]
 pub(super) struct PullArgs {
     /// specify the key server URL
@@ -69,7 +71,9 @@ pub(super) struct PullArgs {
 /// Everyone can then read its user ids.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] push [push options...] <fingerprint>"
+    override_usage = "sigsif key push [options] <fingerprint>",
+    after_help = "Examples:\n  \
+                  $ sigsif key push 31359731D5C34C90C977AAF822CC73292934D01F"
 )]
 pub(super) struct PushArgs {
     /// specify the key server URL
@@ -93,7 +97,9 @@ pub(super) struct PushArgs {
 /// learns which keys are in the keyring.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] refresh [refresh options...] [fingerprint...]"
+    override_usage = "sigsif key refresh [options] [fingerprint...]",
+    after_help = "Examples:\n  \
+                  $ sigsif key refresh"
 )]
 pub(super) struct RefreshArgs {
     /// specify the key server URL

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// other keys stay as they are, byte for byte.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] remove [remove options...] <fingerprint>",
+    override_usage = "sigsif key remove [options] <fingerprint>",
     after_help = "Examples:\n  \
                   $ sigsif key remove D87FE3AF5C1F063FCBCC9B02F812842B5EEE5934\n  \
                   $ sigsif key remove --secret 0x5EEE5934"

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// by everyone who has its new public key. This cannot be undone.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] key [key options...] revoke [revoke options...] <fingerprint>",
+    override_usage = "sigsif key revoke [options] <fingerprint>",
     after_help = "Examples:\n  \
                   $ sigsif key revoke --reason superseded 0x5EEE5934\n  \
                   $ sigsif key export 0x5EEE5934 revoked.gpg"

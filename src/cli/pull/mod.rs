@@ -32,7 +32,7 @@ use std::time::Instant;
 /// --require or --policy.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] pull [pull options...] [output file] <URI>",
+    override_usage = "sigsif pull [options] [output file] <URI>",
     after_help = "Examples:\n  \
                   $ sigsif pull docker://registry.example.org/tools:1\n  \
                   $ sigsif pull --with-cosign --key cosign.pub docker://registry.example.org/tools:1\n  \

@@ -22,7 +22,7 @@ use std::time::Instant;
 /// as it is, and to library:// if it is signed. The file is never changed.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] push [push options...] <image path> <URI>",
+    override_usage = "sigsif push [options] <image path> <URI>",
     after_help = "Examples:\n  \
                   $ sigsif push --with-cosign tools.oci.sif docker://registry.example.org/tools:1\n  \
                   $ sigsif push tools.sif library://lab/default/tools:1\n  \

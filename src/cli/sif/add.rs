@@ -19,7 +19,7 @@ use std::path::Path;
 /// unless it is a signature.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif add [add options...] <sif_path> <object_path>",
+    override_usage = "sigsif sif add [options] <sif_path> <object_path>",
     after_help = "Examples:\n  \
                   $ sigsif sif add --datatype 6 --groupid 1 --filename labels.json image.sif labels.json\n  \
                   $ sigsif sif add --datatype 4 --parttype 2 --partfs 1 --partarch 2 --groupid 1 image.sif root.squashfs\n  \

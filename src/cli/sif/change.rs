@@ -15,7 +15,7 @@ use std::path::Path;
 /// step and only when the new image is complete.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif new [new options...] <sif_path>",
+    override_usage = "sigsif sif new [options] <sif_path>",
     after_help = "Examples:\n  \
                   $ sigsif sif new image.sif\n  \
                   $ sigsif sif new --capacity 200 image.sif"
@@ -37,7 +37,11 @@ pub(super) struct NewArgs {
 /// The data stays in the file until other data takes its place, as with the
 /// originals; see --zero and --compact.
 #[derive(clap::Args)]
-#[command(override_usage = "sigsif [global options...] sif del [del options...] <id> <sif_path>")]
+#[command(
+    override_usage = "sigsif sif del [options] <id> <sif_path>",
+    after_help = "Examples:\n  \
+                  $ sigsif sif del 3 image.sif"
+)]
 pub(super) struct DelArgs {
     /// overwrite the data with zeros
     #[arg(long)]
@@ -58,7 +62,9 @@ pub(super) struct DelArgs {
 /// The partition that was primary becomes an ordinary system partition.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif setprim [setprim options...] <id> <sif_path>"
+    override_usage = "sigsif sif setprim [options] <id> <sif_path>",
+    after_help = "Examples:\n  \
+                  $ sigsif sif setprim 4 image.sif"
 )]
 pub(super) struct SetprimArgs {
     /// fail at once if another program is changing the image
@@ -76,7 +82,9 @@ pub(super) struct SetprimArgs {
 /// the old one. Signatures stay valid.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif grow --capacity <uint32> [grow options...] <sif_path>"
+    override_usage = "sigsif sif grow --capacity <uint32> [options] <sif_path>",
+    after_help = "Examples:\n  \
+                  $ sigsif sif grow --capacity 200 image.sif"
 )]
 pub(super) struct GrowArgs {
     /// number of descriptors in the new table [NEEDED, no default]

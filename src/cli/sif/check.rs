@@ -17,7 +17,7 @@ use std::path::Path;
 /// which tell of ordinary things such as what a deletion left behind.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif check [check options...] <sif_path>",
+    override_usage = "sigsif sif check [options] <sif_path>",
     after_help = "Examples:\n  \
                   $ sigsif sif check image.sif\n  \
                   $ sigsif sif check --json image.sif"

@@ -29,7 +29,7 @@ const SQUASHFS: &str = "application/vnd.sylabs.image.layer.v1.squashfs";
 /// on it. Every blob is checked on its way.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif export --oci-layout <folder> <sif_path>",
+    override_usage = "sigsif sif export --oci-layout <folder> <sif_path>",
     after_help = "Examples:\n  \
                   $ sigsif sif export --oci-layout layout image.oci.sif\n  \
                   $ cosign verify --key release.pub --insecure-ignore-tlog --local-image layout"
@@ -49,7 +49,7 @@ pub(super) struct ExportArgs {
 /// that are about it. Every blob is checked on its way.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif import-layout <folder> <sif_path>",
+    override_usage = "sigsif sif import-layout <folder> <sif_path>",
     after_help = "Examples:\n  \
                   $ cosign save --dir layout registry.example.org/image@sha256:...\n  \
                   $ sigsif sif import-layout layout image.oci.sif"

@@ -25,7 +25,10 @@ const TOLD: usize = 10;
 #[derive(clap::Args)]
 #[command(
     visible_alias = "siftool",
-    override_usage = "sigsif [global options...] sif <subcommand>"
+    override_usage = "sigsif sif <subcommand>",
+    after_help = "Examples:\n  \
+                  $ sigsif sif list image.sif\n  \
+                  $ sigsif sif check image.sif"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -35,14 +38,23 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Display global header
-    #[command(override_usage = "sigsif [global options...] sif header <sif_path>")]
+    #[command(
+        override_usage = "sigsif sif header <sif_path>",
+        after_help = "Examples:\n  \
+                  $ sigsif sif header image.sif"
+    )]
     Header {
         /// path of the image
         #[arg(value_name = "sif_path")]
         args: Vec<OsString>,
     },
     /// List data objects
-    #[command(override_usage = "sigsif [global options...] sif list <sif_path>")]
+    #[command(
+        override_usage = "sigsif sif list <sif_path>",
+        after_help = "Examples:\n  \
+                  $ sigsif sif list image.sif\n  \
+                  $ sigsif sif list --coverage image.sif"
+    )]
     List {
         /// draw the file as a bar: which bytes are signed by whom
         #[arg(long)]
@@ -54,14 +66,22 @@ enum Command {
         args: Vec<OsString>,
     },
     /// Display data object info
-    #[command(override_usage = "sigsif [global options...] sif info <id> <sif_path>")]
+    #[command(
+        override_usage = "sigsif sif info <id> <sif_path>",
+        after_help = "Examples:\n  \
+                  $ sigsif sif info 1 image.sif"
+    )]
     Info {
         /// id of the object and path of the image
         #[arg(value_name = "id> <sif_path")]
         args: Vec<OsString>,
     },
     /// Dump data object
-    #[command(override_usage = "sigsif [global options...] sif dump <id> <sif_path>")]
+    #[command(
+        override_usage = "sigsif sif dump <id> <sif_path>",
+        after_help = "Examples:\n  \
+                  $ sigsif sif dump 1 image.sif > definition"
+    )]
     Dump {
         /// id of the object and path of the image
         #[arg(value_name = "id> <sif_path")]

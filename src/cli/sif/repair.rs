@@ -19,7 +19,7 @@ use std::path::Path;
 /// restored is named and left. The exit code is 0 if nothing but notes is left.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif repair [repair options...] <sif_path> [<output_path>]",
+    override_usage = "sigsif sif repair [options] <sif_path> [<output_path>]",
     after_help = "Examples:\n  \
                   $ sigsif sif repair broken.sif repaired.sif\n  \
                   $ sigsif sif repair --in-place image.sif"

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// mark is about the signature alone; 'verify --cosign' judges the image.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sif tree [tree options...] <sif_path>",
+    override_usage = "sigsif sif tree [options] <sif_path>",
     after_help = "Examples:\n  \
                   $ sigsif sif tree image.oci.sif\n  \
                   $ sigsif sif tree --key cosign.pub image.oci.sif"

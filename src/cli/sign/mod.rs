@@ -29,7 +29,7 @@ const NO_KEY: &str = "failed to load key material: ";
 /// image is whole at every moment.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] sign [sign options...] <image path>",
+    override_usage = "sigsif sign [options] <image path>",
     after_help = "Examples:\n  \
                   $ sigsif sign image.sif\n  \
                   $ sigsif sign --keyidx 1 image.sif\n  \

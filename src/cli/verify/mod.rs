@@ -52,7 +52,7 @@ const FAILED: &str = "failed to verify container: ";
 /// only for keys that no keyring has, and never with --local.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif [global options...] verify [verify options...] <image path>...",
+    override_usage = "sigsif verify [options] <image path>...",
     after_help = "Examples:\n  \
                   $ sigsif verify image.sif\n  \
                   $ sigsif verify --key signer.pub.pem image.sif\n  \

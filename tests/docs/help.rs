@@ -1,0 +1,144 @@
+//! What the program says about itself: every command teaches by example, and fits the screen.
+
+use crate::support::{Home, run};
+use clap::Command;
+
+/// Widest line of a help text, in columns.
+const WIDTH: usize = 80;
+
+/// Every command that people call, with the words that name it.
+fn commands() -> Vec<(Vec<String>, Command)> {
+    let mut root = sigsif::cli::command().term_width(WIDTH);
+    root.build();
+    let mut all = Vec::new();
+    let mut todo = vec![(vec!["sigsif".to_owned()], root)];
+    while let Some((words, command)) = todo.pop() {
+        for sub in command.get_subcommands() {
+            if sub.get_name() == "help" || sub.is_hide_set() {
+                continue;
+            }
+            let mut words = words.clone();
+            words.push(sub.get_name().to_owned());
+            todo.push((words, sub.clone()));
+        }
+        all.push((words, command));
+    }
+    assert!(all.len() > 50, "{} commands", all.len());
+    all
+}
+
+/// The command lines that a help text shows.
+fn examples(command: &Command) -> Vec<String> {
+    let text = command.get_after_help().or(command.get_after_long_help());
+    let text = text.map(ToString::to_string).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("$ "));
+    lines.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn every_command_has_examples_of_itself() {
+    let mut faults = Vec::new();
+    for (words, command) in commands() {
+        let name = words.join(" ");
+        let shown = examples(&command);
+        if shown.is_empty() {
+            faults.push(format!("{name}: no example"));
+        }
+        if !shown.iter().any(|line| line.contains(&name)) {
+            faults.push(format!("{name}: no example has it: {shown:?}"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_example_is_a_command_line() {
+    let mut faults = Vec::new();
+    for (words, command) in commands() {
+        for line in examples(&command) {
+            // Pipes, redirections and loops belong to the shell.
+            let parts = line.split(['|', ';', '&']).map(str::trim);
+            let ours = parts.filter_map(|part| part.split_once("sigsif ").map(|(_, rest)| rest));
+            let mut any = false;
+            for part in ours {
+                any = true;
+                let part = part.split(['>', '<']).next().unwrap_or_default();
+                let args = std::iter::once("sigsif").chain(part.split_whitespace());
+                let args = args.map(|word| word.trim_matches(['\'', '"']));
+                if let Err(error) = sigsif::cli::command().try_get_matches_from(args) {
+                    faults.push(format!("{}: {line}: {error}", words.join(" ")));
+                }
+            }
+            // Other programs have a part in some.
+            if !any && !line.starts_with("cosign ") {
+                faults.push(format!("{}: not ours: {line}", words.join(" ")));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_flag_is_explained_and_every_line_fits() {
+    let mut faults = Vec::new();
+    for (words, mut command) in commands() {
+        let name = words.join(" ");
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            if arg.get_help().or(arg.get_long_help()).is_none() {
+                faults.push(format!("{name}: {} has no help", arg.get_id()));
+            }
+        }
+        if command.get_about().is_none() {
+            faults.push(format!("{name}: says not what it does"));
+        }
+        for help in [command.render_help(), command.render_long_help()] {
+            for line in help
+                .to_string()
+                .lines()
+                .filter(|line| line.chars().count() > WIDTH)
+            {
+                faults.push(format!("{name}: {line}"));
+            }
+        }
+    }
+    faults.dedup();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn plain_output_has_facts_and_no_drawings() {
+    let home = Home::with_keys();
+    let image = home.copy("native/pgp-one.sif", "image.sif");
+    let oci = home.copy("cosign/sif/key-p384.oci.sif", "image.oci.sif");
+    let says = |args: &[&str], path: Option<&std::path::Path>| {
+        let mut command = home.sigsif(args);
+        command.args(path);
+        let outcome = run(&mut command).expect(0);
+        String::from_utf8(outcome.stdout).expect("UTF-8")
+    };
+    let drawn = says(&["sif", "tree"], Some(&oci));
+    let plain = says(&["--plain", "sif", "tree"], Some(&oci));
+    assert!(drawn.contains("|-- ") && drawn.contains("`-- "), "{drawn}");
+    let bare = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .map(|line| line.trim_start_matches([' ', '|', '`', '-']));
+        lines.map(ToOwned::to_owned).collect()
+    };
+    assert!(!plain.contains('|') && !plain.contains('`'), "{plain}");
+    assert_eq!(bare(&plain), bare(&drawn));
+
+    let drawn = says(&["sif", "list", "--coverage"], Some(&image));
+    let plain = says(&["--plain", "sif", "list", "--coverage"], Some(&image));
+    let (bar, rest) = drawn.split_once('\n').expect("a bar");
+    assert!(bar.starts_with('[') && bar.ends_with(']'), "{drawn}");
+    assert_eq!(plain, rest);
+
+    assert!(says(&["remote", "list"], None).contains("SylabsCloud  cloud.sylabs.io  ✓"));
+    assert_eq!(
+        says(&["--plain", "remote", "list"], None),
+        "\nNAME: SylabsCloud\nURI: cloud.sylabs.io\nDEFAULT: yes\nGLOBAL: yes\nSECURE: yes\n"
+    );
+}
