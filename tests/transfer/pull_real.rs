@@ -4,7 +4,7 @@ use crate::layers::{Archive, gzip, listing};
 use crate::peer::Peer;
 use crate::pull_faults::names;
 use crate::server::{INDEX, MANIFEST, digest};
-use crate::support::{Home, peers, project, read_peers, run, skip_without, tool};
+use crate::support::{Home, peers, project, read_peers, run, skip, skip_without, tool};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -597,4 +597,88 @@ pub fn judged(home: &Home, uri: &str, sif: &[u8]) {
     pull(&["--key", &good, "--allow-unsigned"])
         .expect(1)
         .says("--allow-unsigned cannot be used");
+}
+
+/// A layer with one program and what it is linked with; nothing where these are not found.
+fn program_layer() -> Option<Vec<u8>> {
+    let mut archive = Archive::new();
+    for (name, from) in [
+        ("bin/true", "/bin/true"),
+        ("bin/sh", "/bin/sh"),
+        ("lib64/ld-linux-x86-64.so.2", "/lib64/ld-linux-x86-64.so.2"),
+        (
+            "lib/x86_64-linux-gnu/libc.so.6",
+            "/lib/x86_64-linux-gnu/libc.so.6",
+        ),
+    ] {
+        let data = fs::read(from).ok()?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o755);
+        header.set_entry_type(EntryType::Regular);
+        archive = archive.entry(name, header, &data);
+    }
+    let folders = ["etc", "tmp", "proc", "sys", "dev"];
+    archive = folders
+        .iter()
+        .fold(archive, |archive, name| archive.folder(name));
+    let archive = archive.file("etc/passwd", b"root:x:0:0::/root:/bin/sh\n");
+    let archive = archive.file("etc/gone", b"");
+    Some(archive.file("etc/group", b"root:x:0:\n").bytes())
+}
+
+#[test]
+fn what_is_pulled_runs_under_singularity() {
+    let Some(peer) = Peer::start() else { return };
+    let Some(program) = program_layer() else {
+        return skip("no /bin/true of x86-64 with glibc");
+    };
+    let layout = Layout::new(&peer.home);
+    let upper = Archive::new().file("etc/.wh.gone", b"").bytes();
+    layout.finish(&layout.image("amd64", &[program, upper]));
+    if !peer.fill(layout.path(), "lab/run:1") {
+        return;
+    }
+    let runs = |file: &str| {
+        let mut theirs = peer.singularity()?;
+        let script = "[ ! -e /etc/gone ] && [ -e /etc/passwd ] && /bin/true && echo it runs";
+        theirs.args(["exec", "--oci", file, "/bin/sh", "-c", script]);
+        Some(run(&mut theirs))
+    };
+    let uri = format!("docker://{}/lab/run:1", peer.host());
+    let Some(mut theirs) = peer.singularity() else {
+        return;
+    };
+    run(theirs.args(["pull", "--oci", "--no-https", "theirs.sif", &uri])).expect(0);
+    let own = runs("theirs.sif").unwrap();
+    if own.code != Some(0) {
+        return skip(&format!("SingularityCE does not run what it pulled: {own}"));
+    }
+    let turned = format!("docker://{}/lab/turned:1", peer.host());
+    let forms: [&[&str]; 4] = [
+        &[],
+        &["--keep-layers"],
+        &["--converter", "tar2sqfs"],
+        &["--converter", "mksquashfs", "--keep-layers"],
+    ];
+    for args in forms {
+        let args = [args, &["--force"]].concat();
+        run(&mut sigsif_pull(&peer, &args, "ours.sif", "lab/run:1")).expect(0);
+        let outcome = runs("ours.sif").unwrap().expect(0);
+        assert_eq!(outcome.stdout, b"it runs\n", "{args:?}");
+        // And what becomes tar again, in the hands of SingularityCE.
+        let push = ["push", "--layer-format", "tar", "ours.sif", &turned];
+        run(&mut peer.home.sigsif(push)).expect(0);
+        let mut theirs = peer.singularity().unwrap();
+        theirs.args([
+            "pull",
+            "--oci",
+            "--no-https",
+            "--force",
+            "back.sif",
+            &turned,
+        ]);
+        run(&mut theirs).expect(0);
+        runs("back.sif").unwrap().expect(0);
+    }
 }
