@@ -143,13 +143,30 @@ impl Error {
             "{}\n\nRun '{name} --help' for more detailed usage information.\n",
             called(&block)
         );
+        let is_long = self.block == Block::Options && crate::ui::is_watched();
         match called_as() {
             // A lost reader of a usage text is no other error.
             Program::Apptainer => drop(crate::ui::result(block.as_bytes())),
             _ => crate::ui::note(block.trim_end_matches('\n')),
         }
+        // The list of options moves the sentence out of sight.
+        if let (true, Some(text)) = (is_long, &self.text) {
+            let text = crate::ui::message(text);
+            let detail = self.detail.as_deref().map(crate::ui::message);
+            let detail = detail
+                .map(|detail| format!(" {detail}"))
+                .unwrap_or_default();
+            let called = current_words(&self.path);
+            crate::ui::note(format_args!("\n{called}: {text}.{detail}"));
+        }
         1
     }
+}
+
+/// The words of a command line that name its command.
+fn current_words(path: &[String]) -> String {
+    let words = std::iter::once(called_as().name()).chain(path.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A text of ours by the name that the user knows.
@@ -212,7 +229,15 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
             }
             Some(_) => usage(Some("invalid command".to_owned()), Block::Usage),
         },
-        _ => usage(Some(sentence(error)), Block::Options),
+        _ => {
+            let near = context(error, ContextKind::SuggestedArg);
+            super::Error::Usage(Error {
+                path: path.clone(),
+                text: Some(sentence(error)),
+                detail: (!near.is_empty()).then(|| format!("Did you mean '{near}'?")),
+                block: Block::Options,
+            })
+        }
     }
 }
 

@@ -148,6 +148,11 @@ impl Ui {
     }
 }
 
+/// Whether somebody looks at stderr.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Prints plain text on stderr, without a label.
 pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -108,6 +108,28 @@ fn every_flag_is_explained_and_every_line_fits() {
 }
 
 #[test]
+fn a_mistyped_word_is_met_with_the_right_one() {
+    let home = Home::new();
+    for (args, near) in [
+        (&["verfy", "x"][..], "Did you mean this?\n\tverify"),
+        (
+            &["verify", "--recursve", "x"],
+            "Did you mean '--recursive'?",
+        ),
+        (&["key", "list", "--secrt"], "Did you mean '--secret'?"),
+        (
+            &["pull", "--platfrm", "a/b", "x"],
+            "Did you mean '--platform'?",
+        ),
+    ] {
+        run(&mut home.sigsif(args)).expect(1).says(near);
+    }
+    run(&mut home.sigsif(["verify", "--format", "jsn", "x"]))
+        .expect(1)
+        .says("must be text or json");
+}
+
+#[test]
 fn plain_output_has_facts_and_no_drawings() {
     let home = Home::with_keys();
     let image = home.copy("native/pgp-one.sif", "image.sif");

@@ -1,11 +1,10 @@
 //! Reports: flushed, gone on with, joined.
 
 use crate::lines;
-use crate::support::{Home, Outcome, finish, run, start};
+use crate::support::{Home, Outcome, finish, run, skip_without, start, strace, tool};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -377,27 +376,17 @@ fn nothing_is_joined_that_is_not_whole() {
     merge(&home, &["all.jsonl"]).expect(1);
 }
 
+/// Each line is one call of the system, so that it is there as soon as it is said, and whole.
 #[test]
 fn a_report_is_flushed_line_by_line() {
-    let home = tree(4);
-    // The second image is a pipe's worth of waiting: the list comes slowly.
-    let mut command = home.sigsif(["verify", "--local", "--jobs", "1", "--report", "r.jsonl"]);
-    let big = home.join("big.sif");
-    let mut bytes = crate::support::read_peers(GOOD);
-    bytes.resize(64 << 20, 0);
-    fs::File::create(&big)
-        .and_then(|mut file| file.write_all(&bytes))
-        .expect("a large file");
-    let mut child = start(command.args(["t/0.sif", "t/1.sif"]).arg(&big));
-    let mut seen = 0;
-    for _ in 0..5_000 {
-        let text = fs::read(home.join("r.jsonl")).unwrap_or_default();
-        seen = text.iter().filter(|b| **b == b'\n').count();
-        if seen > 0 || child.try_wait().expect("wait").is_some() {
-            break;
-        }
-        std::thread::sleep(Duration::from_micros(200));
+    if tool("strace").is_none() {
+        return skip_without("strace");
     }
-    finish(child, Duration::from_secs(30), "the run");
-    assert!(seen > 0, "no line before the end");
+    let home = tree(20);
+    let flags = ["verify", "--local", "-r", "--report", "r.jsonl", "t"];
+    let options = ["-y", "-e", "trace=write"].map(ToOwned::to_owned);
+    run(&mut strace(&home.sigsif(flags), &options)).expect(255);
+    let trace = fs::read_to_string(home.join("trace")).expect("a trace");
+    let writes = trace.lines().filter(|line| line.contains("/r.jsonl>, "));
+    assert_eq!(writes.count(), 22);
 }

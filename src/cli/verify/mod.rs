@@ -117,6 +117,51 @@ pub(super) struct Args {
     image: Vec<OsString>,
 }
 
+impl Args {
+    /// What is to be verified.
+    fn selection(&self) -> Selection {
+        Selection {
+            groups: self.groupid.or(self.group_id).into_iter().collect(),
+            objects: self.id.or(self.sif_id).into_iter().collect(),
+            legacy: match (self.legacy_insecure, self.all) {
+                (Some(true), Some(true)) => Legacy::All,
+                (Some(true), _) => Legacy::Selected,
+                _ => Legacy::No,
+            },
+        }
+    }
+
+    /// Whether less or something else is to be verified than the whole image.
+    fn selects(&self) -> bool {
+        let numbers = [self.group_id, self.groupid, self.sif_id, self.id];
+        numbers.iter().any(Option::is_some) || self.all == Some(true)
+    }
+
+    /// The flags that a policy leaves no room for.
+    fn conflicts(&self) -> [(&'static str, bool); 6] {
+        [
+            ("--key", !self.key.key.is_empty()),
+            ("--pgp", self.key.pgp == Some(true)),
+            ("--certificate-roots", self.certificate.names_roots()),
+            ("--ignore-unknown", self.demands.ignores_unknown()),
+            ("--group-id or --sif-id", self.selects()),
+            ("--legacy-insecure", self.legacy_insecure == Some(true)),
+        ]
+    }
+
+    /// The flags that have no meaning beside --cosign.
+    fn others(&self) -> cosign::Others {
+        cosign::Others {
+            certificate: self.certificate.is_given(),
+            local: self.local == Some(true),
+            url: self.url.is_some(),
+            selection: self.selects(),
+            legacy: self.legacy_insecure == Some(true),
+            pgp: self.key.pgp == Some(true),
+        }
+    }
+}
+
 pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     if args.many.is_wanted(&args.image) {
         return many::run(ui, args);
@@ -143,9 +188,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         ));
     }
     let local = super::switch(args.local, "local", "LOCAL_VERIFY")?;
+    let (conflicts, selection, others) = (args.conflicts(), args.selection(), args.others());
     let demanded = args.demands.load("verify")?;
-    let selection = [args.group_id, args.groupid, args.sif_id, args.id];
-    let selects = selection.iter().any(Option::is_some) || args.all == Some(true);
     let in_registry = args.cosign.layout().is_none()
         && path
             .to_str()
@@ -164,19 +208,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     if !in_registry && args.registry.is_given() {
         ui.warning("Flags about registries have no effect: the image is a file");
     }
-    let policy = args.policy.load(
-        ui,
-        "verify",
-        || trusted::resolve(&path),
-        &[
-            ("--key", !args.key.key.is_empty()),
-            ("--pgp", args.key.pgp == Some(true)),
-            ("--certificate-roots", args.certificate.names_roots()),
-            ("--ignore-unknown", demanded.ignores_unknown()),
-            ("--group-id or --sif-id", selects),
-            ("--legacy-insecure", args.legacy_insecure == Some(true)),
-        ],
-    )?;
+    let policy = args
+        .policy
+        .load(ui, "verify", || trusted::resolve(&path), &conflicts)?;
     // What was judged by its place is opened there, and nowhere else.
     let path = policy.as_ref().map_or(path, |p| p.image().to_owned());
     if args.cosign.is_wanted()? {
@@ -189,14 +223,6 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         if keys.is_empty() && demanded.keys().next().is_none() && policy.is_none() {
             keys.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
         }
-        let others = cosign::Others {
-            certificate: args.certificate.is_given(),
-            local: args.local == Some(true),
-            url: args.url.is_some(),
-            selection: selects,
-            legacy: args.legacy_insecure == Some(true),
-            pgp: args.key.pgp == Some(true),
-        };
         let wanted = cosign::Wanted {
             path: &path,
             keys: &keys,
@@ -216,15 +242,7 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         now,
     };
     let mut request = Request {
-        selection: Selection {
-            groups: args.groupid.or(args.group_id).into_iter().collect(),
-            objects: args.id.or(args.sif_id).into_iter().collect(),
-            legacy: match (args.legacy_insecure, args.all) {
-                (Some(true), Some(true)) => Legacy::All,
-                (Some(true), _) => Legacy::Selected,
-                _ => Legacy::No,
-            },
-        },
+        selection,
         demands: Demands::default(),
         examine_all: format == Format::Json,
         now: moment.at,

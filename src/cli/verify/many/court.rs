@@ -18,7 +18,7 @@ use crate::key::x509::{self, Moment};
 use crate::oci::ocisif::is_oci_sif;
 use crate::policy::Demands;
 use crate::report::Report;
-use crate::scope::{Legacy, Selection};
+use crate::scope::Selection;
 use crate::ui::json::{Facts, Judged as Subject};
 use crate::ui::line::Line;
 use crate::ui::{self, Ui, cosign as render, one_line};
@@ -102,34 +102,14 @@ impl<'a> Court<'a> {
             ));
         }
         let local = cli::switch(args.local, "local", "LOCAL_VERIFY")?;
+        let (conflicts, selection, others) = (args.conflicts(), args.selection(), args.others());
         let wanted = args.demands.load("verify")?;
-        let numbers = [args.group_id, args.groupid, args.sif_id, args.id];
-        let selects = numbers.iter().any(Option::is_some) || args.all == Some(true);
-        let loaded = args.policy.read(
-            "verify",
-            &[
-                ("--key", !args.key.key.is_empty()),
-                ("--pgp", args.key.pgp == Some(true)),
-                ("--certificate-roots", args.certificate.names_roots()),
-                ("--ignore-unknown", wanted.ignores_unknown()),
-                ("--group-id or --sif-id", selects),
-                ("--legacy-insecure", args.legacy_insecure == Some(true)),
-            ],
-        )?;
+        let loaded = args.policy.read("verify", &conflicts)?;
         let loaded = loaded.map(Arc::new);
         let now = u64::try_from(cli::wall_clock()).unwrap_or_default();
         let moment = Moment {
             at: args.at.unwrap_or(now),
             now,
-        };
-        let selection = Selection {
-            groups: args.groupid.or(args.group_id).into_iter().collect(),
-            objects: args.id.or(args.sif_id).into_iter().collect(),
-            legacy: match (args.legacy_insecure, args.all) {
-                (Some(true), Some(true)) => Legacy::All,
-                (Some(true), _) => Legacy::Selected,
-                _ => Legacy::No,
-            },
         };
         let mut identity = Identity::default();
         identity.add(format!("{selection:?} {strict} {local} {:?}", args.at).as_bytes());
@@ -145,14 +125,6 @@ impl<'a> Court<'a> {
                         "--at not supported: --cosign verification knows no validity of keys",
                     ));
                 }
-                let others = cosign::Others {
-                    certificate: args.certificate.is_given(),
-                    local: args.local == Some(true),
-                    url: args.url.is_some(),
-                    selection: selects,
-                    legacy: args.legacy_insecure == Some(true),
-                    pgp: args.key.pgp == Some(true),
-                };
                 args.cosign.identify(&mut |bytes| identity.add(bytes));
                 cosign_means(ui, args.cosign, args.key.key, loaded, wanted, &others)?
             }
@@ -233,20 +205,34 @@ impl<'a> Court<'a> {
     fn steady(&self, path: &Path, threads: usize) -> Told {
         for _ in 0..TRIES {
             let before = state(path);
-            let case = Case {
+            let mut case = Case {
                 path,
                 facts: self.facts(path, before.as_ref()),
                 threads,
             };
-            let told = match &self.means {
-                Means::Native(material, demands) => {
-                    self.native(&case, path, material, demands, None)
+            // What is judged by its place is opened there, and nowhere else.
+            let place = match self.means.is_by_place() {
+                false => Ok(path.to_owned()),
+                true => trusted::resolve(path),
+            };
+            if self.means.is_by_place() {
+                let place = place.as_ref().ok();
+                case.facts.path = place.map(|place| place.to_string_lossy().into_owned());
+            }
+            let told = match (&self.means, place) {
+                (_, Err(text)) => self.error(path, Some(case.facts), &text),
+                (Means::Native(material, demands), Ok(place)) => {
+                    self.native(&case, &place, material, demands, None)
                 }
-                Means::NativeByPolicy(policy) => self.native_by_policy(case, policy),
-                Means::Cosign(flags, keys, demands) => {
-                    self.cosign(&case, path, flags, (keys, demands), None)
+                (Means::NativeByPolicy(policy), Ok(place)) => {
+                    self.native_by_policy(&case, &place, policy)
                 }
-                Means::CosignByPolicy(flags, policy) => self.cosign_by_policy(case, flags, policy),
+                (Means::Cosign(flags, keys, demands), Ok(place)) => {
+                    self.cosign(&case, &place, flags, (keys, demands), None)
+                }
+                (Means::CosignByPolicy(flags, policy), Ok(place)) => {
+                    self.cosign_by_policy(&case, &place, flags, policy)
+                }
             };
             if state(path) == before {
                 return told;
@@ -298,13 +284,8 @@ impl<'a> Court<'a> {
         }
     }
 
-    fn native_by_policy(&self, mut case: Case<'_>, policy: &NativePolicy) -> Told {
-        let place = match trusted::resolve(case.path) {
-            Ok(place) => place,
-            Err(text) => return self.error(case.path, Some(case.facts), &text),
-        };
-        case.facts.path = Some(place.to_string_lossy().into_owned());
-        let chosen = Chosen::new(&policy.loaded, place.clone());
+    fn native_by_policy(&self, case: &Case<'_>, place: &Path, policy: &NativePolicy) -> Told {
+        let chosen = Chosen::new(&policy.loaded, place.to_owned());
         let Some(rule) = chosen.rule() else {
             let mut report = Report::default();
             report.refuse(chosen.no_rule());
@@ -323,8 +304,8 @@ impl<'a> Court<'a> {
             }
         });
         match keys {
-            Ok(keys) => self.native(&case, &place, &keys.0, &keys.1, Some(&chosen)),
-            Err(reason) => self.error(case.path, Some(case.facts), &reason),
+            Ok(keys) => self.native(case, place, &keys.0, &keys.1, Some(&chosen)),
+            Err(reason) => self.error(case.path, Some(case.facts.clone()), &reason),
         }
     }
 
@@ -366,16 +347,12 @@ impl<'a> Court<'a> {
 
     fn cosign_by_policy(
         &self,
-        mut case: Case<'_>,
+        case: &Case<'_>,
+        place: &Path,
         flags: &CosignArgs,
         policy: &CosignPolicy,
     ) -> Told {
-        let place = match trusted::resolve(case.path) {
-            Ok(place) => place,
-            Err(text) => return self.error(case.path, Some(case.facts), &text),
-        };
-        case.facts.path = Some(place.to_string_lossy().into_owned());
-        let chosen = Chosen::new(&policy.loaded, place.clone());
+        let chosen = Chosen::new(&policy.loaded, place.to_owned());
         // Without a rule there is no key either, and the sentence says so.
         let number = chosen.rule().map_or(0, |rule| rule.number);
         let keys = match number {
@@ -386,8 +363,8 @@ impl<'a> Court<'a> {
             }),
         };
         match keys {
-            Ok(keys) => self.cosign(&case, &place, flags, (&keys.0, &keys.1), Some(&chosen)),
-            Err(reason) => self.error(case.path, Some(case.facts), &reason),
+            Ok(keys) => self.cosign(case, place, flags, (&keys.0, &keys.1), Some(&chosen)),
+            Err(reason) => self.error(case.path, Some(case.facts.clone()), &reason),
         }
     }
 
@@ -490,6 +467,11 @@ impl Told {
 }
 
 impl Means {
+    /// Whether it matters where an image lies.
+    fn is_by_place(&self) -> bool {
+        matches!(self, Self::NativeByPolicy(_) | Self::CosignByPolicy(..))
+    }
+
     fn identify(&self, ui: &Ui, identity: &mut Identity) {
         let mut rings = |material: &KeyMaterial| {
             for (origin, ring) in material.keyrings.iter().flatten() {
