@@ -9,7 +9,7 @@ use crate::digest::{Digest, HashAlgorithm, Hasher};
 use crate::disk::new_file::{Handle, scratch};
 use crate::disk::sif_file::SifFile;
 use crate::layer::unsquash::FileSystem;
-use crate::layer::{Limits, convert};
+use crate::layer::{self, Limits, convert};
 use crate::oci::build::Blob;
 use crate::oci::manifest::{ContentDescriptor, ImageManifest, Kind};
 use crate::oci::ocisif::OciSif;
@@ -131,8 +131,18 @@ impl Turner<'_, '_, '_> {
                 .and_then(|mut image| {
                     convert::to_tar(&mut image, layer.size, lowest, &limits, plain)
                 })
-                .map_err(|error| fail(format!("layer {}: {error}", layer.digest)))?;
-        let written = |error| fail(crate::disk::errno_text(&error));
+                .map_err(|error| match error {
+                layer::Error::Io(_) => fail(format!(
+                    "layer {} to a file in {}: {error}",
+                    layer.digest,
+                    self.tmpdir.display()
+                )),
+                other => fail(format!("layer {}: {other}", layer.digest)),
+            })?;
+        let written = |error| {
+            let reason = crate::disk::errno_text(&error);
+            fail(format!("write to {}: {reason}", self.tmpdir.display()))
+        };
         let (gzip, diff_id, _) = out.finish();
         let (mut out, digest, size) = gzip.finish().map_err(written)?.finish();
         out.flush().map_err(written)?;

@@ -39,7 +39,10 @@ struct Part<'a> {
     content: &'a ContentDescriptor,
     file: &'a Handle,
     offset: u64,
+    /// What to call the file where it cannot be written.
+    shown: &'a Path,
 }
+
 /// A file that is being filled.
 pub(super) struct Builder<'a> {
     pub(super) ui: &'a Ui,
@@ -88,6 +91,7 @@ impl Builder<'_> {
                 content,
                 file,
                 offset: 0,
+                shown: self.tmpdir.unwrap_or(self.path),
             })
             .collect();
         self.download(&parts)?;
@@ -345,6 +349,7 @@ impl Builder<'_> {
                 content,
                 file: self.output.file(),
                 offset,
+                shown: self.path,
             });
         }
         self.output
@@ -393,7 +398,7 @@ impl Builder<'_> {
             };
             let done = self.session.blob(&blob(content), &mut sink);
             done.map_err(|error| match broken {
-                Some(reason) => Cause::plain(format!("write {}: {reason}", self.path.display())),
+                Some(reason) => Cause::plain(format!("write {}: {reason}", part.shown.display())),
                 None => failed(error),
             })
         })
