@@ -132,13 +132,13 @@ impl Turner<'_, '_, '_> {
                     convert::to_tar(&mut image, layer.size, lowest, &limits, plain)
                 })
                 .map_err(|error| match error {
-                layer::Error::Io(_) => fail(format!(
-                    "layer {} to a file in {}: {error}",
-                    layer.digest,
-                    self.tmpdir.display()
-                )),
-                other => fail(format!("layer {}: {other}", layer.digest)),
-            })?;
+                    layer::Error::Io(_) => fail(format!(
+                        "layer {} to a file in {}: {error}",
+                        layer.digest,
+                        self.tmpdir.display()
+                    )),
+                    other => fail(format!("layer {}: {other}", layer.digest)),
+                })?;
         let written = |error| {
             let reason = crate::disk::errno_text(&error);
             fail(format!("write to {}: {reason}", self.tmpdir.display()))
