@@ -478,6 +478,15 @@ fn of_two_pulls_to_one_name_one_wins_and_the_file_is_whole() {
     }
 }
 
+/// Whether this process was started without ears for SIGINT, as jobs in the background are: then
+/// the programs that it starts are deaf as well.
+fn is_deaf() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or_default() & 0b10 != 0
+}
+
 /// Waits until a layer was asked for, then ends the pull by a signal.
 fn end_by(
     signal: &str,
@@ -510,6 +519,9 @@ fn a_signal_leaves_the_old_file_and_nothing_else() {
     let layers = layers();
     let wanted = digest(&layers[1]);
     for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-KILL", 9)] {
+        if signal == "-INT" && is_deaf() {
+            continue;
+        }
         let wanted = wanted.clone();
         let registry = Registry::with(move |seen, _, store| slow(seen, store, &wanted));
         fill(&registry, "1", &layers);
@@ -535,6 +547,9 @@ fn a_signal_removes_the_file_where_it_has_to_have_a_name() {
     let layers = layers();
     let wanted = digest(&layers[1]);
     for (signal, number, left) in [("-INT", 2, 0), ("-TERM", 15, 0), ("-KILL", 9, 1)] {
+        if signal == "-INT" && is_deaf() {
+            continue;
+        }
         let wanted = wanted.clone();
         let registry = Registry::with(move |seen, _, store| slow(seen, store, &wanted));
         fill(&registry, "1", &layers);
