@@ -216,3 +216,21 @@ fn flags_that_are_about_one_image_are_refused() {
         assert!(outcome.stdout.is_empty(), "{flags:?}: {outcome}");
     }
 }
+
+/// Text stops at the first refusal, as the originals do; JSON has everything.
+#[test]
+fn the_full_report_goes_on_behind_the_first_refusal() {
+    let home = Home::with_keys();
+    let image = peers("native/pgp-group-2-of-2.sif");
+    let mut command = home.sigsif(["verify", "--local", "--format", "json"]);
+    let outcome = run(command.arg(&image)).expect(255);
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(
+        report["problems"],
+        serde_json::json!(["signature not found for object group 1"])
+    );
+    let signatures = report["signatures"].as_array().expect("a list");
+    assert_eq!(signatures.len(), 1, "{report}");
+    assert_eq!(signatures[0]["verdict"], "valid");
+    assert_eq!(signatures[0]["group"], 2);
+}

@@ -89,3 +89,26 @@ fn servers_that_do_not_answer_are_given_up() {
     assert_eq!(asked.len(), 3, "{asked:?}");
     outcome.says("No key server answers");
 }
+
+/// An object outside of every group refuses the image at once; who signed the rest is asked for
+/// only where the whole report is wanted.
+#[test]
+fn keys_are_asked_for_as_far_as_the_report_goes() {
+    let one = String::from_utf8(read_peers("keys/pgp-one.pub.asc")).expect("text");
+    let server = hkp(&[&one]);
+    let home = Home::new();
+    let image = home.copy("native/pgp-one.object-added-nogroup.sif", "x.sif");
+    let judge = |more: &[&str]| {
+        let mut command = home.sigsif(["verify", "--url", &server.url()]);
+        run(command.args(more).arg(&image)).expect(255)
+    };
+    judge(&[]);
+    assert!(server.seen().is_empty());
+    let outcome = judge(&["--format", "json"]);
+    assert_eq!(server.seen().len(), 1);
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(
+        report["signatures"][0]["signer"]["origin"], "remote",
+        "{report}"
+    );
+}
