@@ -233,4 +233,18 @@ fn the_full_report_goes_on_behind_the_first_refusal() {
     assert_eq!(signatures.len(), 1, "{report}");
     assert_eq!(signatures[0]["verdict"], "valid");
     assert_eq!(signatures[0]["group"], 2);
+
+    // Nor does it stop at a signature that nobody judges here.
+    let image = peers("native/mixed-pgp-dsse.sif");
+    let key = peers("keys/p256.pub.pem");
+    let mut command = home.sigsif(["verify", "--format", "json", "--key"]);
+    let outcome = run(command.args([&key, &image])).expect(255);
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    let verdicts: Vec<_> = report["signatures"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|signature| signature["verdict"].as_str().expect("a verdict"))
+        .collect();
+    assert_eq!(verdicts, ["notJudged", "valid"], "{report}");
 }
