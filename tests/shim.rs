@@ -207,6 +207,17 @@ fn versions_are_those_that_scripts_look_for_and_say_who_answers() {
         format!("1.4.5+sigsif.{ours}\n")
     );
     assert_eq!(says("sigsif", "--version"), format!("sigsif {ours}\n"));
+    // The file of a global flag is no command, whatever its name.
+    for file in ["/etc/x.conf", "run"] {
+        assert_eq!(
+            desk.says("apptainer", &["-c", file, "version"], &[]),
+            format!("1.4.5+sigsif.{ours}\n")
+        );
+        assert_eq!(
+            desk.says("singularity", &["--config", file, "--version"], &[]),
+            format!("singularity-ce version 4.5.0+sigsif.{ours}\n")
+        );
+    }
 }
 
 #[test]
@@ -216,13 +227,17 @@ fn commands_that_are_not_here_say_so() {
         ("singularity", &["run", "image.sif"][..]),
         ("apptainer", &["exec", "image.sif", "true"]),
         ("apptainer", &["--quiet", "build", "a", "b"]),
+        ("singularity", &["-c", "/etc/x.conf", "run", "image.sif"]),
+        ("apptainer", &["--config", "/etc/x.conf", "exec", "a"]),
+        ("singularity", &["--config=/etc/x.conf", "shell", "a"]),
+        ("singularity", &["-qc", "/etc/x.conf", "run", "a"]),
+        ("singularity", &["-c/etc/x.conf", "run", "a"]),
+        ("apptainer", &["help", "run"]),
     ] {
         let answer = desk.run(name, args, &[]);
         assert_eq!(answer.exit, 255);
-        let word = args
-            .iter()
-            .find(|arg| !arg.starts_with('-'))
-            .expect("a command");
+        let words = ["run", "exec", "shell", "build"];
+        let word = args.iter().find(|arg| words.contains(arg)).expect("one");
         let told = format!("FATAL:   '{name} {word}' is not done by this program: it is sigsif");
         assert!(answer.stderr.contains(&told), "{}", answer.stderr);
     }

@@ -90,11 +90,12 @@ impl Program {
         let Some(version) = self.version() else {
             return Ok(None);
         };
-        let first = args.iter().skip(1).find_map(|word| {
-            let word = word.to_str()?;
-            // The only global flag with a value is told apart by nobody here: it is a path.
-            (!word.starts_with('-') || word == "--version").then_some(word)
-        });
+        let mut words = words_and_version(args);
+        let first = match words.next() {
+            // What the help of such a command would say is said of the command itself.
+            Some("help") => words.next().filter(|word| NOT_HERE.contains(word)),
+            first => first,
+        };
         match first {
             Some("--version") => Ok(Some(match self {
                 Self::Singularity => format!("singularity-ce version {version}\n"),
@@ -232,6 +233,24 @@ impl Program {
             }
         }
     }
+}
+
+/// The words of a command line without its global flags and their values, but for `--version`.
+fn words_and_version(args: &[OsString]) -> impl Iterator<Item = &str> {
+    let mut is_value = false;
+    args.iter().skip(1).filter_map(move |word| {
+        // A path need not be UTF-8; it is a value all the same.
+        let word = word.to_str().unwrap_or_default();
+        if std::mem::take(&mut is_value) {
+            return None;
+        }
+        // In a cluster of short flags `-c` takes what stands behind it, or else the next word.
+        is_value = word == "--config"
+            || word.strip_prefix('-').is_some_and(|short| {
+                !short.starts_with('-') && short.find('c').is_some_and(|at| short.len() == at + 1)
+            });
+        (!word.starts_with('-') || word == "--version").then_some(word)
+    })
 }
 
 /// What Apptainer says of variables with the old prefix, once for each.
