@@ -6,6 +6,7 @@
 //! Source: OCI image specification 1.1, `image-layout.md`; sigstore/cosign
 //! `pkg/oci/layout`; spec/oci-sif-cosign.md 6.1, 6.3.
 
+use super::allowance::Allowance;
 use super::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, MAX_DOCUMENT};
 use super::ocisif::{COSIGN_PREFIX, Error, MAX_DOCUMENTS};
 use crate::digest::Digest;
@@ -50,6 +51,7 @@ impl Attached {
 pub struct OciLayout<'g> {
     index: ImageIndex,
     get: &'g Get<'g>,
+    allowance: Allowance,
 }
 
 impl<'g> OciLayout<'g> {
@@ -63,7 +65,12 @@ impl<'g> OciLayout<'g> {
             digest: "index.json".to_owned(),
             source,
         })?;
-        Ok(Self { index, get })
+        let allowance = Allowance::default();
+        Ok(Self {
+            index,
+            get,
+            allowance,
+        })
     }
 
     /// The index.
@@ -74,11 +81,10 @@ impl<'g> OciLayout<'g> {
     /// A blob that a document names, of the length it names, at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Missing`], [`Error::Size`].
+    /// [`Error::Read`], [`Error::Missing`], [`Error::Size`], [`Error::TooOften`].
     pub fn content(&self, content: &ContentDescriptor, limit: usize) -> Result<Vec<u8>, Error> {
         let missing = || Error::Missing(content.digest.clone());
-        let bytes = (self.get)(&content.digest, limit).map_err(Error::Read)?;
-        let bytes = bytes.ok_or_else(missing)?;
+        let bytes = self.read(&content.digest, limit)?.ok_or_else(missing)?;
         let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         match found == content.size {
             true => Ok(bytes),
@@ -87,6 +93,19 @@ impl<'g> OciLayout<'g> {
                 expected: content.size,
                 found,
             }),
+        }
+    }
+
+    fn read(&self, digest: &Digest, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let too_often = || Error::TooOften(digest.clone());
+        if self.allowance.is_spent() {
+            return Err(too_often());
+        }
+        let bytes = (self.get)(digest, limit).map_err(Error::Read)?;
+        let len = bytes.as_ref().map_or(0, Vec::len);
+        match self.allowance.allows(digest, len) {
+            true => Ok(bytes),
+            false => Err(too_often()),
         }
     }
 
@@ -105,7 +124,7 @@ impl<'g> OciLayout<'g> {
 
     /// The manifest of that digest; nothing if it cannot be had.
     pub fn document(&self, digest: &Digest) -> Option<ImageManifest> {
-        let bytes = (self.get)(digest, MAX_DOCUMENT).ok()??;
+        let bytes = self.read(digest, MAX_DOCUMENT).ok()??;
         ImageManifest::parse(&bytes).ok()
     }
 

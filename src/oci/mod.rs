@@ -8,6 +8,7 @@
     )
 )]
 
+mod allowance;
 pub mod build;
 mod json;
 pub mod layout;

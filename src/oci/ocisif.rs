@@ -6,6 +6,7 @@
 //! Source: spec/oci-sif-cosign.md 1.2 to 1.8; sylabs/oci-tools `pkg/sif`,
 //! `pkg/sourcesink`.
 
+use super::allowance::Allowance;
 use super::manifest::{self, ContentDescriptor, ImageIndex, ImageManifest, Kind, MAX_DOCUMENT};
 use crate::digest::{Digest, HashAlgorithm};
 use crate::sif::types::DataType;
@@ -93,6 +94,9 @@ pub enum Error {
     /// More documents than are looked at.
     #[error("more than {MAX_DOCUMENTS} manifests")]
     TooManyDocuments,
+    /// A blob that was read so often that it is not read again.
+    #[error("{0}: named so often that it is not read again")]
+    TooOften(Digest),
 }
 
 /// An OCI-SIF, borrowed from its image.
@@ -103,6 +107,7 @@ pub struct OciSif<'i, 'a> {
     index: ImageIndex,
     /// Indices of the objects of each digest, in table order.
     blobs: HashMap<Digest, Vec<usize>>,
+    allowance: Allowance,
 }
 
 /// Something that a document names, and where it stands.
@@ -183,6 +188,7 @@ impl<'i, 'a> OciSif<'i, 'a> {
             root_bytes,
             index,
             blobs,
+            allowance: Allowance::default(),
         })
     }
 
@@ -267,8 +273,8 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// Bytes of the blob of that digest, hashed, whatever length anyone names.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Changed`], and [`Error::Document`] above
-    /// `limit` bytes.
+    /// [`Error::Missing`], [`Error::Changed`], [`Error::TooOften`], and
+    /// [`Error::Document`] above `limit` bytes.
     pub fn blob_bytes(&self, digest: &Digest, limit: usize) -> Result<&'a [u8], Error> {
         let object = self
             .blob(digest)
@@ -281,6 +287,9 @@ impl<'i, 'a> OciSif<'i, 'a> {
                 digest: digest.to_string(),
                 source: manifest::Error::TooLarge(bytes.len()),
             });
+        }
+        if !self.allowance.allows(digest, bytes.len()) {
+            return Err(Error::TooOften(digest.clone()));
         }
         let found = digest.algorithm().digest(bytes);
         if found != *digest {
@@ -459,19 +468,17 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// [`Error::TooManyDocuments`].
     pub fn incomplete(&self) -> Result<Vec<Error>, Error> {
         let (found, mut faults) = self.reachable()?;
+        let mut told: HashSet<String> = faults.iter().map(ToString::to_string).collect();
         let mut seen = HashSet::new();
         for reachable in &found {
             let content = &reachable.content;
             if !seen.insert((content.digest.clone(), content.size)) {
                 continue;
             }
-            if let Err(error) = self.object(content) {
-                let known = faults
-                    .iter()
-                    .any(|fault| fault.to_string() == error.to_string());
-                if !known {
-                    faults.push(error);
-                }
+            if let Err(error) = self.object(content)
+                && told.insert(error.to_string())
+            {
+                faults.push(error);
             }
         }
         Ok(faults)

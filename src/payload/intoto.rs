@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// DSSE payload type of a statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -210,6 +210,12 @@ impl Statement {
     /// URI of what the statement says.
     pub fn predicate_type(&self) -> &str {
         &self.predicate_type
+    }
+
+    /// The digests of its subjects, `sha256:` in front.
+    pub fn about(&self) -> BTreeSet<String> {
+        let subjects = self.subjects.iter();
+        subjects.map(|(hex, _)| format!("sha256:{hex}")).collect()
     }
 
     /// Whether one of the subjects is the image of this SHA-256.

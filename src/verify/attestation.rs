@@ -15,6 +15,7 @@ use crate::signer::bundle::{Bundle, MEDIA_TYPE};
 use crate::signer::dsse;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 /// Largest envelope that is read, in bytes, as in cosign.
 pub const MAX_ENVELOPE: usize = 128 << 20;
@@ -121,7 +122,11 @@ fn all<'f>(
     if count > MAX_ATTESTATIONS {
         return Err(count);
     }
-    into.extend(manifest.layers.iter().map(|layer| Attestation {
+    // Named twice it is still one, and judging one can take long.
+    let mut seen = HashSet::new();
+    let layers = manifest.layers.iter();
+    let layers = layers.filter(|layer| seen.insert((&layer.digest, layer.size)));
+    into.extend(layers.map(|layer| Attestation {
         subject: subject.clone(),
         outcome: judge(layer, subject, keys, fetch),
     }));

@@ -162,9 +162,10 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
     ) -> Result<CosignReport, Error> {
         let oci = self.0;
         let (first, others, problems) = self.subjects(choice)?;
+        // Copied: what is verified is what is read.
         let fetch: &Fetch<'_, '_> = &|layer| {
-            let bytes = oci.content(layer, MAX_PAYLOAD);
-            bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
+            let bytes = oci.content(layer, MAX_PAYLOAD).map(<[u8]>::to_vec);
+            bytes.map(Cow::Owned).map_err(|error| error.to_string())
         };
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = oci.blobs().count();
