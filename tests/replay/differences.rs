@@ -136,6 +136,7 @@ fn last_number(text: &str) -> String {
 const EXPECTED: &str = "expected";
 const CLI: &str = "cli";
 const EDIT: &str = "edit";
+const SINGULARITY: &str = "singularity";
 
 /// The whole list.
 pub const ALL: &[Difference] = &[
@@ -538,6 +539,23 @@ pub const ALL: &[Difference] = &[
             "5    |NONE    |NONE    |36864-37087               |FS (Squashfs/*System/amd64)\n",
         ))],
         reason: Reason::Trap("1.10"),
+    },
+    // Registries.
+    Difference {
+        tests: &[SINGULARITY],
+        record: |r| r.is("keyserver-registry", 27),
+        what: "no advice of Docker's about credential helpers",
+        edits: &[Edit::Stderr(
+            "INFO:    Token stored in $DIR/cfg/docker-config.json\n",
+        )],
+        reason: Reason::Convention("a library's advertisement is no message of the command"),
+    },
+    Difference {
+        tests: &[SINGULARITY],
+        record: |r| r.is("keyserver-registry", 36),
+        what: "no advice of Docker's about credential helpers",
+        edits: &[Edit::Stderr("INFO:    Token stored in $DIR/auth.json\n")],
+        reason: Reason::Convention("a library's advertisement is no message of the command"),
     },
     // Command lines and questions.
     Difference {
