@@ -194,6 +194,18 @@ impl ConfigFile {
         }
     }
 
+    /// Creates the folder of the file if it is missing, closed to others.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn make_folder(&self) -> Result<(), Error> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.folder());
+        made.map_err(|source| self.failed("mkdir", source))
+    }
+
     /// Waits for the lock that writers hold.
     ///
     /// # Errors
