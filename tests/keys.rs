@@ -1,6 +1,9 @@
 //! The `key` commands as a user meets them: recorded answers of Apptainer,
 //! GnuPG in both directions, kills at every system call, many processes.
 
+#[path = "keys/hostile.rs"]
+mod hostile;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;

@@ -179,6 +179,40 @@ fn apptainer_takes_over_the_keys_of_singularity_once() {
 }
 
 #[test]
+fn apptainer_takes_over_nothing_that_others_could_have_written() {
+    let take_over = |prepare: &dyn Fn(&Path)| {
+        let desk = Desk::new();
+        let old = desk.home(".singularity/sypgp");
+        fs::create_dir_all(&old).expect("a folder");
+        let file = old.join("pgp-public");
+        let keys = support::read_peers("keys/keyring/pgp-public");
+        fs::write(&file, keys).expect("a keyring");
+        prepare(&file);
+        let answer = desk.run("apptainer", &["key", "list"], &[]);
+        assert!(
+            answer.stderr.contains("its keys cannot be trusted")
+                || answer.stderr.contains("it is not taken over"),
+            "{}",
+            answer.stderr
+        );
+        let new = desk.home(".apptainer/keys/pgp-public");
+        assert_eq!(fs::read(new).unwrap_or_default(), b"");
+    };
+    take_over(&|file| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o666)).expect("a mode");
+    });
+    take_over(&|file| {
+        fs::remove_file(file).expect("remove");
+        let made = std::process::Command::new("mkfifo").arg(file).status();
+        assert!(made.expect("mkfifo").success());
+    });
+    // Only the administrator can give files away.
+    if rustix::process::geteuid().is_root() {
+        take_over(&|file| std::os::unix::fs::chown(file, Some(65_534), None).expect("chown"));
+    }
+}
+
+#[test]
 fn the_endpoint_without_any_file_is_that_of_the_original() {
     for (name, endpoint) in [
         ("singularity", "SylabsCloud"),

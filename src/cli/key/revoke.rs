@@ -91,7 +91,7 @@ fn revoke(
         _ => make(args, entity, now, prompt)?,
     };
     let updates = pgp::updates_from_armored_or_binary(&packets).map_err(|e| e.to_string())?;
-    let update = updates.first().ok_or_else(String::new)?;
+    let update = updates.get(..1).ok_or_else(String::new)?;
 
     let lock = folder.lock().map_err(|error| error.to_string())?;
     let ring = |which| Ring::Local(&folder, which);
