@@ -405,3 +405,58 @@ fn plain_leaves_the_tables_of_the_originals() {
         }
     }
 }
+
+/// Sentences are those of the originals; who looks on is told more.
+#[test]
+fn who_looks_on_is_told_what_to_do_next() {
+    use common::terminal::{Kind, Terminal};
+    let desk = Desk::new();
+    for (args, exit, told) in [
+        (
+            &["key", "remove", "abc"][..],
+            255,
+            "'{} key list' shows the fingerprints",
+        ),
+        (&["key", "pull", "zz"], 2, "'{} key search NAME' finds it"),
+        (
+            &["remote", "use", "nosuch"],
+            255,
+            "'{} remote list' shows the endpoints",
+        ),
+        (
+            &["registry", "login", "-p", "x", "docker://h"],
+            255,
+            "Give the name with --username",
+        ),
+        (
+            &["registry", "login", "-u", "x", "-p", "x", "h"],
+            255,
+            "begin with docker:// or oras://",
+        ),
+        (&["pull", "ftp://x"], 255, "There are docker://, oras://"),
+        (&["sif", "lst"], 0, "Did you mean 'list'?"),
+    ] {
+        for name in ["sigsif", "singularity", "apptainer"] {
+            let told = told.replace("{}", name);
+            let quiet = desk.run(name, args, &[]);
+            assert_eq!(quiet.exit, exit, "{args:?}: {quiet:?}");
+            assert!(!quiet.stderr.contains(&told), "{quiet:?}");
+            let words: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let watched = run_as(
+                &desk.0.link(name),
+                &Call {
+                    args: &words,
+                    folder: &desk.0.work(),
+                    env: &desk.0.env(),
+                    input: Input::Terminal(Terminal {
+                        kind: Kind::All,
+                        typed: &[],
+                    }),
+                },
+            );
+            let seen = String::from_utf8_lossy(&watched.stdout).into_owned();
+            assert_eq!(watched.exit, exit, "{seen}");
+            assert!(seen.contains(&told), "{args:?}: {seen}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod completion;
 mod ecl;
 mod endpoint;
 mod go;
+mod hint;
 mod key;
 mod keyserver;
 mod later;
@@ -285,19 +286,27 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
 fn tell(ui: &Ui, error: Error) -> u8 {
     match error {
         Error::Fatal { text, detail } => {
-            if let Some(detail) = detail {
+            if let Some(detail) = detail.or_else(|| watched_hint(&text)) {
                 ui.info(detail);
             }
             ui.fatal(called_as().sentence(text));
             FATAL
         }
         Error::Failed { code, text } => {
+            if let Some(hint) = watched_hint(&text) {
+                ui.info(hint);
+            }
             ui.error(text);
             code
         }
         Error::Usage(error) => error.tell(),
         Error::Quiet(code) => code,
     }
+}
+
+/// What to do next, if somebody looks on.
+fn watched_hint(sentence: &str) -> Option<String> {
+    hint::of(sentence).filter(|_| ui::is_watched())
 }
 
 fn default_ui() -> Ui {
