@@ -106,7 +106,9 @@ pub enum Error {
     #[error("secret part of key {0} is of an unsupported kind")]
     UnsupportedSecret(Fingerprint),
     /// The protection of the secret part costs more memory or time than is spent on a file.
-    #[error("secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes)")]
+    #[error(
+        "secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes, or too many parts)"
+    )]
     CostlySecret(Fingerprint),
     /// The private operation failed.
     #[error("signing failed")]
