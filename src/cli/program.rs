@@ -339,6 +339,15 @@ pub(super) fn docker_file() -> PathBuf {
     }
 }
 
+/// The path at which a file with logins is opened: links are followed but for the file of our own,
+/// for Docker's often is one.
+pub(super) fn followed(file: &Path) -> PathBuf {
+    if file == super::config_folder().join(config::DOCKER_FILE) {
+        return file.to_owned();
+    }
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
+}
+
 /// The user's home.
 pub(super) fn home() -> PathBuf {
     let home = std::env::home_dir().filter(|home| home.is_absolute());
