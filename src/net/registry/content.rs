@@ -241,14 +241,26 @@ fn media_type(header: Option<&str>) -> String {
 }
 
 /// The address behind `Link: <...>; rel="next"`, if it stays with the server.
-fn next_page(asked: &Url, header: &str) -> Option<Url> {
-    let link = header
-        .split(',')
-        .find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
-    let (_, rest) = link.split_once('<')?;
-    let (target, _) = rest.split_once('>')?;
-    let url = asked.join(target).ok()?;
-    (url.origin() == asked.origin()).then_some(url)
+///
+/// Source: RFC 8288, 3; distribution specification, pagination.
+pub fn next_page(asked: &Url, header: &str) -> Option<Url> {
+    let mut rest = header;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, parameters) = after.split_once('>')?;
+        // Addresses and quoted values may have commas; a link begins with `<`.
+        let own = parameters.split('<').next().unwrap_or_default();
+        let is_next = own.split([';', ',']).any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or_default();
+            let mut kinds = value.trim().trim_matches('"').split_ascii_whitespace();
+            name.trim().eq_ignore_ascii_case("rel") && kinds.any(|k| k.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            let url = asked.join(target).ok()?;
+            return (url.origin() == asked.origin()).then_some(url);
+        }
+        rest = parameters;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -266,6 +278,15 @@ mod tests {
             next.unwrap().as_str(),
             "https://r/v2/a/referrers/sha256:00?last=x&n=2"
         );
+        // RFC 8288: commas within an address, several links, several kinds, any case.
+        for header in [
+            "</v2/a?last=x,y>; rel=\"next\"",
+            "<z>; rel=last, </v2/a?last=x,y>;title=\"a, b\" ; REL = next",
+            "</v2/a?last=x,y>; rel=\"prev Next\", <z>; rel=last",
+        ] {
+            let next = next_page(&asked, header).map(String::from);
+            assert_eq!(next.as_deref(), Some("https://r/v2/a?last=x,y"), "{header}");
+        }
         assert!(next_page(&asked, "<https://evil/x>; rel=\"next\"").is_none());
         assert!(next_page(&asked, "<x>; rel=\"last\"").is_none());
         assert!(next_page(&asked, "rel=\"next\"").is_none());
