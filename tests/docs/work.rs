@@ -140,8 +140,8 @@ fn signatures_and_groups_by_the_thousand_are_judged_once() {
     let groups = 40_000;
     let own = |object: &Object| {
         let each = (1..=groups).map(|group| Object {
-            group: object.group | u32::from(object.kind == GENERIC) * group,
-            link: object.link | u32::from(object.kind == SIGNATURE) * group,
+            group: object.group | (u32::from(object.kind == GENERIC) * group),
+            link: object.link | (u32::from(object.kind == SIGNATURE) * group),
             ..object.clone()
         });
         each.collect::<Vec<_>>()
