@@ -112,9 +112,11 @@ impl Error {
         }
         let name = current.get_name().to_owned();
         if self.block == Block::Help {
-            // A lost reader of help is no error.
-            let _ = crate::ui::result(called(&current.render_long_help().to_string()).as_bytes());
-            return 0;
+            let help = called(&current.render_long_help().to_string());
+            return match shown(&help) {
+                super::Error::Quiet(code) => code,
+                error => super::tell(&super::default_ui(), error),
+            };
         }
         if let Some(text) = &self.text {
             let text = crate::ui::message(text);
@@ -169,6 +171,14 @@ fn current_words(path: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// Prints help. A reader that went away has read enough; a full disk is an error.
+fn shown(text: &str) -> super::Error {
+    match super::print(text) {
+        Ok(()) | Err(super::Error::Quiet(_)) => super::Error::Quiet(0),
+        Err(error) => error,
+    }
+}
+
 /// A text of ours by the name that the user knows.
 fn called(text: &str) -> String {
     let other = match called_as() {
@@ -208,8 +218,7 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = crate::ui::result(called(&error.render().to_string()).as_bytes());
-            super::Error::Quiet(0)
+            shown(&called(&error.render().to_string()))
         }
         ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
