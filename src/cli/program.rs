@@ -4,7 +4,7 @@ use super::Error;
 use crate::disk::config;
 use crate::remote::config::Config;
 use crate::remote::endpoint::{APPTAINER_KEYSERVER, BUILT_IN_KEYSERVER};
-use crate::ui::Ui;
+use crate::ui::{Tables, Ui};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -120,12 +120,42 @@ impl Program {
         }
     }
 
+    /// Command lines that Apptainer still takes, in the words that took their place, and what it
+    /// says then.
+    pub(super) fn in_new_words(self, mut args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
+        let is_flag = |word: &OsString| word.to_str().is_none_or(|word| word.starts_with('-'));
+        let at = args.iter().skip(1).position(|word| !is_flag(word));
+        let words = at.and_then(|at| args.get_mut(at.saturating_add(1)..));
+        let (Self::Apptainer, Some([first, second, ..])) = (self, words) else {
+            return (args, None);
+        };
+        let new = match (first.to_str(), second.to_str()) {
+            (Some("remote"), Some("add-keyserver")) => "add",
+            (Some("remote"), Some("remove-keyserver")) => "remove",
+            _ => return (args, None),
+        };
+        *first = OsString::from("keyserver");
+        *second = OsString::from(new);
+        let told = format!(
+            "'remote {new}-keyserver' is deprecated and will be removed in a future release; \
+             running 'keyserver {new}'"
+        );
+        (args, Some(told))
+    }
+
     /// In front of the names of variables; the first that is set counts.
     fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Sigsif | Self::Singularity => &["SIGSIF_", "SINGULARITY_"],
             Self::Apptainer => &["SIGSIF_", "APPTAINER_", "SINGULARITY_"],
         }
+    }
+
+    /// Whether a variable is one of this name's.
+    pub(super) fn knows(self, name: &str) -> bool {
+        self.prefixes()
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     }
 
     /// The value of a variable, by whichever of its names. An empty value does not count.
@@ -171,6 +201,23 @@ impl Program {
         match self {
             Self::Apptainer => ["/etc/apptainer", "/usr/local/etc/apptainer"],
             _ => ["/etc/singularity", "/usr/local/etc/singularity"],
+        }
+    }
+
+    /// What the variable for the file with registry logins is called behind its prefix.
+    pub(super) fn authfile(self) -> &'static str {
+        match self {
+            Self::Apptainer => "AUTH_FILE",
+            _ => "AUTHFILE",
+        }
+    }
+
+    /// Whose tables are drawn.
+    pub(super) fn tables(self) -> Tables {
+        match self {
+            Self::Sigsif => Tables::Own,
+            Self::Singularity => Tables::Singularity,
+            Self::Apptainer => Tables::Apptainer,
         }
     }
 
@@ -270,6 +317,35 @@ fn tell_prefix(name: &str, old: &str, new_value: Option<&OsString>, old_value: O
         }
         _ => {}
     }
+}
+
+/// A command line of this program, by the name that the user knows.
+pub(super) fn call(words: &str) -> String {
+    format!("{} {words}", called_as().name())
+}
+
+/// The file with registry logins.
+///
+/// Apptainer takes Docker's own where it has none itself.
+pub(super) fn docker_file() -> PathBuf {
+    let folder = super::config_folder();
+    let own = folder.join(config::DOCKER_FILE);
+    if called_as() != Program::Apptainer || own.exists() {
+        return own;
+    }
+    match super::env_value("CONFIGDIR") {
+        Some(_) => folder.join("config.json"),
+        None => home().join(".docker/config.json"),
+    }
+}
+
+/// The path at which a file with logins is opened: links are followed but for the file of our own,
+/// for Docker's often is one.
+pub(super) fn followed(file: &Path) -> PathBuf {
+    if file == super::config_folder().join(config::DOCKER_FILE) {
+        return file.to_owned();
+    }
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
 /// The user's home.

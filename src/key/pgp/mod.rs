@@ -29,7 +29,10 @@ use std::{collections::HashMap, fmt};
 use zeroize::Zeroizing;
 
 pub use self::{
-    armor::{ArmorKind, encode as encode_armor, entities_from_armored_or_binary},
+    armor::{
+        ArmorKind, Selected, encode as encode_armor, entities_from_armored_or_binary,
+        select_entities,
+    },
     entity::{Entity, SecretState, Unusable, UserId},
     generate::{KeyType, NewPair, Params, generate},
     inspect::KeyInfo,
@@ -103,7 +106,9 @@ pub enum Error {
     #[error("secret part of key {0} is of an unsupported kind")]
     UnsupportedSecret(Fingerprint),
     /// The protection of the secret part costs more memory or time than is spent on a file.
-    #[error("secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes)")]
+    #[error(
+        "secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes, or too many parts)"
+    )]
     CostlySecret(Fingerprint),
     /// The private operation failed.
     #[error("signing failed")]
@@ -198,19 +203,30 @@ impl Keyring {
     /// "tag byte does not have MSB set" for armored text.
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
         let mut keyring = Self::default();
+        for raw in Self::split(data)? {
+            keyring.add(raw);
+        }
+        Ok(keyring)
+    }
+
+    /// Cuts concatenated packets at their primary keys.
+    pub(super) fn split(data: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+        let mut parts = Vec::new();
         let mut rest = data;
         let mut length = 0usize;
         for packet in Packets::new(data) {
             let packet = packet?;
-            if matches!(packet.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) {
-                let (entity, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                keyring.add(entity);
+            if matches!(packet.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) && length > 0 {
+                let (part, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                parts.push(part);
                 (rest, length) = (behind, 0);
             }
             length = length.saturating_add(packet.raw.len());
         }
-        keyring.add(rest);
-        Ok(keyring)
+        if !rest.is_empty() {
+            parts.push(rest);
+        }
+        Ok(parts)
     }
 
     /// Makes a keyring of entities, for example those fetched from a server.
@@ -242,9 +258,7 @@ impl Keyring {
 
     /// Index of the first entity with this primary fingerprint.
     pub fn position(&self, fingerprint: &Fingerprint) -> Option<usize> {
-        self.entities
-            .iter()
-            .position(|entity| entity.fingerprint() == *fingerprint)
+        self.places(fingerprint).min()
     }
 
     /// Whether a key with this id, primary or sub-key, may sign.
@@ -261,15 +275,56 @@ impl Keyring {
             .filter_map(|(index, _)| self.entities.get(index))
     }
 
-    /// The keyring file without one entity; everything else, skipped parts included, is
-    /// unchanged.
-    pub fn without(&self, index: usize) -> Zeroizing<Vec<u8>> {
-        self.with(index, &[])
+    /// Entities with this primary fingerprint, in file order: one, unless the file is odd.
+    pub(crate) fn copies(&self, fingerprint: &Fingerprint) -> impl Iterator<Item = &Entity> {
+        self.places(fingerprint)
+            .filter_map(|index| self.entities.get(index))
     }
 
-    /// The keyring file with other packets in the place of one entity; everything else, skipped
-    /// parts included, is unchanged.
-    pub fn with(&self, index: usize, packets: &[u8]) -> Zeroizing<Vec<u8>> {
+    /// Indices of the entities with this primary fingerprint.
+    fn places(&self, fingerprint: &Fingerprint) -> impl Iterator<Item = usize> {
+        let places = self.by_id.get(&fingerprint.key_id()).into_iter().flatten();
+        places
+            .filter(|(_, key)| *key == KeyRef::Primary)
+            .map(|(index, _)| *index)
+            .filter(move |index| {
+                let entity = self.entities.get(*index);
+                entity.is_some_and(|entity| entity.fingerprint() == *fingerprint)
+            })
+    }
+
+    /// Puts an entity in the place of one that is there, or at the end.
+    pub(crate) fn put(&mut self, index: Option<usize>, entity: Entity) {
+        let Some((index, place)) = index.and_then(|at| Some((at, self.entities.get_mut(at)?)))
+        else {
+            return self.push(entity);
+        };
+        for (key_id, _) in place.keys() {
+            let known = self.by_id.entry(key_id).or_default();
+            known.retain(|(at, _)| *at != index);
+        }
+        for (key_id, key) in entity.keys() {
+            self.by_id.entry(key_id).or_default().push((index, key));
+        }
+        *place = entity;
+    }
+
+    /// The keyring file.
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.replaced(&[], |_, _| false)
+    }
+
+    /// The keyring file without any copy of a key; everything else, skipped parts included, is
+    /// unchanged.
+    pub fn without(&self, fingerprint: &Fingerprint) -> Zeroizing<Vec<u8>> {
+        self.replaced(&[], |_, entity| entity.fingerprint() == *fingerprint)
+    }
+
+    fn replaced(
+        &self,
+        packets: &[u8],
+        is_meant: impl Fn(usize, &Entity) -> bool,
+    ) -> Zeroizing<Vec<u8>> {
         // Sized beforehand so that growing leaves no copies of secrets behind.
         let size: usize = self
             .parts
@@ -282,8 +337,11 @@ impl Keyring {
         let mut out = Zeroizing::new(Vec::with_capacity(size.saturating_add(packets.len())));
         for part in &self.parts {
             let bytes = match part {
-                Part::Entity(at) if *at == index => packets,
-                Part::Entity(at) => self.entities.get(*at).map_or(&[][..], Entity::raw),
+                Part::Entity(at) => match self.entities.get(*at) {
+                    Some(entity) if is_meant(*at, entity) => packets,
+                    Some(entity) => entity.raw(),
+                    None => &[],
+                },
                 Part::Skipped(bytes, _) => bytes,
             };
             out.extend_from_slice(bytes);
@@ -305,9 +363,6 @@ impl Keyring {
     }
 
     fn add(&mut self, raw: &[u8]) {
-        if raw.is_empty() {
-            return;
-        }
         match (Entity::read(raw), self.parts.last_mut()) {
             (Ok(entity), _) => self.push(entity),
             // Neighbours are joined: a file of nothing but scraps stays one part.
