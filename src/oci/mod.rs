@@ -8,7 +8,6 @@
     )
 )]
 
-mod allowance;
 pub mod build;
 mod json;
 pub mod layout;

@@ -6,7 +6,6 @@
 //! Source: spec/oci-sif-cosign.md 1.2 to 1.8; sylabs/oci-tools `pkg/sif`,
 //! `pkg/sourcesink`.
 
-use super::allowance::Allowance;
 use super::manifest::{self, ContentDescriptor, ImageIndex, ImageManifest, Kind, MAX_DOCUMENT};
 use crate::digest::{Digest, HashAlgorithm};
 use crate::sif::types::DataType;
@@ -94,9 +93,6 @@ pub enum Error {
     /// More documents than are looked at.
     #[error("more than {MAX_DOCUMENTS} manifests")]
     TooManyDocuments,
-    /// A blob that was read so often that it is not read again.
-    #[error("{0}: named so often that it is not read again")]
-    TooOften(Digest),
 }
 
 /// An OCI-SIF, borrowed from its image.
@@ -107,7 +103,6 @@ pub struct OciSif<'i, 'a> {
     index: ImageIndex,
     /// Indices of the objects of each digest, in table order.
     blobs: HashMap<Digest, Vec<usize>>,
-    allowance: Allowance,
 }
 
 /// Something that a document names, and where it stands.
@@ -188,7 +183,6 @@ impl<'i, 'a> OciSif<'i, 'a> {
             root_bytes,
             index,
             blobs,
-            allowance: Allowance::default(),
         })
     }
 
@@ -226,6 +220,11 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// first counts, while the originals refuse a second.
     pub fn blob(&self, digest: &Digest) -> Option<usize> {
         self.blobs.get(digest)?.first().copied()
+    }
+
+    /// Indices in [`Image::objects`] of all blobs of that digest, in table order.
+    pub fn all(&self, digest: &Digest) -> &[usize] {
+        self.blobs.get(digest).map_or(&[], Vec::as_slice)
     }
 
     /// How many blobs have that digest; more than one stops the originals.
@@ -273,8 +272,8 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// Bytes of the blob of that digest, hashed, whatever length anyone names.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Changed`], [`Error::TooOften`], and
-    /// [`Error::Document`] above `limit` bytes.
+    /// [`Error::Missing`], [`Error::Changed`], and [`Error::Document`] above
+    /// `limit` bytes.
     pub fn blob_bytes(&self, digest: &Digest, limit: usize) -> Result<&'a [u8], Error> {
         let object = self
             .blob(digest)
@@ -287,9 +286,6 @@ impl<'i, 'a> OciSif<'i, 'a> {
                 digest: digest.to_string(),
                 source: manifest::Error::TooLarge(bytes.len()),
             });
-        }
-        if !self.allowance.allows(digest, bytes.len()) {
-            return Err(Error::TooOften(digest.clone()));
         }
         let found = digest.algorithm().digest(bytes);
         if found != *digest {
@@ -377,6 +373,17 @@ impl<'i, 'a> OciSif<'i, 'a> {
         self.index.manifests.iter().filter(named)
     }
 
+    /// As [`OciSif::cosign`], each manifest once.
+    pub fn cosign_once<'s>(
+        &'s self,
+        subject: &Digest,
+        suffix: &str,
+    ) -> impl Iterator<Item = &'s ContentDescriptor> + use<'s, 'i, 'a> {
+        let mut seen = HashSet::new();
+        let entries = self.cosign(subject, suffix);
+        entries.filter(move |entry| seen.insert((&entry.digest, entry.size)))
+    }
+
     /// Everything that the RootIndex names, directly or not, each pair of
     /// document and member once, in the order of the documents.
     ///
@@ -451,8 +458,16 @@ impl<'i, 'a> OciSif<'i, 'a> {
             let name = entry.ref_name().unwrap_or_default();
             entry.kind() == Kind::Image && name.starts_with(INDEX_PREFIX)
         });
+        // However often something is named, it is read once.
+        let (mut manifests, mut indices) = (HashSet::new(), HashSet::new());
         for entry in entries {
+            if !manifests.insert((&entry.digest, entry.size)) {
+                continue;
+            }
             for layer in self.manifest(entry)?.layers {
+                if !indices.insert((layer.digest.clone(), layer.size)) {
+                    continue;
+                }
                 let index = self.child_index(&layer)?;
                 if index.manifests.iter().any(|child| child.digest == *image) {
                     found.push(layer);
@@ -468,7 +483,7 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// [`Error::TooManyDocuments`].
     pub fn incomplete(&self) -> Result<Vec<Error>, Error> {
         let (found, mut faults) = self.reachable()?;
-        let mut told: HashSet<String> = faults.iter().map(ToString::to_string).collect();
+        let mut known: HashSet<_> = faults.iter().map(ToString::to_string).collect();
         let mut seen = HashSet::new();
         for reachable in &found {
             let content = &reachable.content;
@@ -476,7 +491,7 @@ impl<'i, 'a> OciSif<'i, 'a> {
                 continue;
             }
             if let Err(error) = self.object(content)
-                && told.insert(error.to_string())
+                && known.insert(error.to_string())
             {
                 faults.push(error);
             }

@@ -47,7 +47,7 @@ impl<'a> Checked<'_, '_, 'a> {
         };
         let mut attestations = Vec::new();
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign(&subject.digest, "att") {
+            for entry in oci.cosign_once(&subject.digest, "att") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 all(&manifest, &subject.digest, keys, fetch, &mut attestations)
                     .map_err(Error::TooMany)?;
@@ -122,10 +122,10 @@ fn all<'f>(
     if count > MAX_ATTESTATIONS {
         return Err(count);
     }
-    // Named twice it is still one, and judging one can take long.
+    // An envelope, which may be large, says the same however often it is named.
     let mut seen = HashSet::new();
     let layers = manifest.layers.iter();
-    let layers = layers.filter(|layer| seen.insert((&layer.digest, layer.size)));
+    let layers = layers.filter(|layer| seen.insert(&layer.digest));
     into.extend(layers.map(|layer| Attestation {
         subject: subject.clone(),
         outcome: judge(layer, subject, keys, fetch),

