@@ -13,7 +13,7 @@ use crate::key::pgp::Fingerprint;
 use crate::report::{
     CosignReport, Failure, KeySigner, Origin, Report, Signer, Standing, Subject, Unmet,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 /// What is demanded of the signers of every group that is checked.
@@ -249,8 +249,11 @@ pub fn cosign(report: &CosignReport, demands: &Demands) -> Option<Standing> {
             .collect();
         demands.judge(Subject::Image, &signers)
     };
+    // The same signature can be there thousands of times.
+    let mut seen = HashSet::new();
     let met = report
         .valid()
+        .filter(|signature| seen.insert(&signature.subject))
         .map(|signature| of(&signature.subject))
         .find(|standing| standing.unmet.is_empty());
     Some(met.unwrap_or_else(|| of(&report.image)))

@@ -351,7 +351,7 @@ pub fn signatures(
             ));
         }
         let bytes = fetch(layer);
-        let len = bytes.as_ref().map_or(MAX_PAYLOAD, |bytes| bytes.len());
+        let len = bytes.as_ref().map_or(MAX_PAYLOAD / 4, |bytes| bytes.len());
         spent.set(spent.get().saturating_add(len));
         bytes
     };
