@@ -4,6 +4,8 @@
 
 #[path = "remote/durable.rs"]
 mod durable;
+#[path = "remote/hostile.rs"]
+mod hostile;
 #[path = "remote/lab.rs"]
 mod lab;
 #[path = "remote/replay.rs"]

@@ -95,6 +95,29 @@ fn every_missing_key_is_looked_up_once() {
 }
 
 #[test]
+fn an_image_of_many_strangers_causes_few_look_ups() {
+    let folder = Folder::new().with(&["native/unsigned.sif"]);
+    let signers: Vec<String> = (0..18).map(|n| n.to_string()).collect();
+    for number in &signers {
+        let key = ["--name", number, "--email", "a@lab.test", "--comment", "x"];
+        let more = ["--type", "ed25519", "--password", "", "--push=false"];
+        let made = folder.run(&[&["key", "newpair"], &key[..], &more[..]].concat(), &[]);
+        assert_eq!(made.code, 0, "{made:?}");
+        let signed = folder.run(&["sign", "--keyidx", number, "unsigned.sif"], &[]);
+        assert_eq!(signed.code, 0, "{signed:?}");
+    }
+    std::fs::remove_dir_all(folder.path("keys")).unwrap();
+    let server = hkp(&[]);
+    let url = server.url();
+    let args = ["verify", "--format", "json", "--url", &url, "unsigned.sif"];
+    let outcome = folder.run(&args, &[]);
+    assert_eq!(outcome.code, 255, "{outcome:?}");
+    assert_eq!(server.seen().len(), 16);
+    let told = "the image names more than 16 unknown keys";
+    assert!(outcome.stderr.contains(told), "{outcome:?}");
+}
+
+#[test]
 fn pages_are_read_up_to_a_limit() {
     let server = Server::http(|seen, out| {
         let page = seen.path.split("x-pagetoken=").nth(1).unwrap_or("0");
