@@ -925,6 +925,13 @@ fn seeds() -> Vec<Vec<u8>> {
         format!("SIFHASH:\n{hex}\n").into_bytes(),
         format!("localhost:5000/one/two:tag@sha256:{hex}").into_bytes(),
         b"alpine:3.20".to_vec(),
+        br#"Bearer realm="https://h/t?a=b,c",service="s",scope="repository:a:pull""#.to_vec(),
+        br#"</v2/a/referrers/b?n=2>; rel="next""#.to_vec(),
+        b"Wed, 21 Oct 2115 07:28:00 GMT".to_vec(),
+        br#"{"schema":"sigsif-verify-1","image":"a.sif","size":7,"verdict":"refused","reason":"no","problems":["x"],"signatures":[{"object":3,"group":1,"format":"pgp","verdict":"valid","signer":{"kind":"pgp","fingerprint":"00","userId":"<script>","origin":"local","signedAt":5},"objects":[{"id":1,"type":"FS","size":5,"intact":true}]}]}"#
+            .to_vec(),
+        br#"{"schema":"sigsif-verify-1","image":"b","size":9,"verdict":"verified","signatures":[{"object":4,"format":"dsse","verdict":"valid","signer":{"kind":"keys","keys":[{"keyId":"SHA256:1","spki":"b4","algorithm":"ECDSA P-256","certificate":null}]}}],"policy":{"file":"p","rule":1,"verdict":"met"}}"#
+            .to_vec(),
         format!(
             "version = 1\n[[signer]]\nname = 'a'\npgp = ['{}']\n[[signer]]\nname = 'b'\n\
              key-files = ['b.pem']\n[[rule]]\npath = '/a/**/*.sif'\nsigners = ['a', 'b']\n\

@@ -189,6 +189,7 @@ impl Cause {
 pub fn run(args: Vec<OsString>) -> u8 {
     crate::disk::no_core_file();
     let program = Program::note(args.first());
+    ui::draw_tables_of(program.tables());
     match program.answer(&args) {
         Ok(None) => {}
         Ok(Some(answer)) => {
@@ -209,6 +210,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
             if let Some(error) = config_flag(&ui, &cli.global) {
                 return tell(&ui, error);
             }
+            if level == Level::Debug {
+                tell_places(&ui, program);
+            }
             program.prepare(&ui);
             match dispatch(&ui, cli.command) {
                 Ok(()) => 0,
@@ -216,6 +220,32 @@ pub fn run(args: Vec<OsString>) -> u8 {
             }
         }
         Err(error) => tell(&default_ui(), error),
+    }
+}
+
+/// With `--debug`: who answers, and where that name looks. No value of a variable is told, it may be
+/// a secret.
+fn tell_places(ui: &Ui, program: Program) {
+    ui.debug(format_args!(
+        "sigsif {}, called as {}",
+        env!("CARGO_PKG_VERSION"),
+        program.name()
+    ));
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| program.knows(name))
+        .collect();
+    names.sort();
+    if !names.is_empty() {
+        ui.debug(format_args!("Variables that are set: {}", names.join(", ")));
+    }
+    for (what, place) in [
+        ("User's folder", config_folder()),
+        ("Keyring", keyring_folder(None)),
+        ("Administrator's folder", system_folder()),
+        ("Registry logins", program::docker_file()),
+    ] {
+        ui.debug(format_args!("{what}: {}", place.display()));
     }
 }
 

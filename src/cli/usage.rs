@@ -31,7 +31,10 @@ enum Block {
 
 /// The command tree, for documentation and completions.
 pub fn command() -> Command {
-    Cli::command()
+    match crate::ui::width_without_terminal() {
+        Some(width) => Cli::command().term_width(width),
+        None => Cli::command(),
+    }
 }
 
 /// Reads the command line.

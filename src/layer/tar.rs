@@ -363,8 +363,30 @@ impl<R: Read> Reader<R> {
         Ok(pieces)
     }
 
-    /// The next header; nothing at a block of zeros or at the end.
+    /// The next header; nothing at two blocks of zeros or at the end.
     fn header(&mut self) -> Result<Option<[u8; BLOCK]>, Error> {
+        let Some(block) = self.block()? else {
+            return Ok(None);
+        };
+        if block.iter().all(|byte| *byte == 0) {
+            // As Go: what would stand behind a single one could be hidden there.
+            return match self.block()? {
+                Some(next) if next.iter().any(|byte| *byte != 0) => {
+                    Err(self.malformed("a block of zeros before the end"))
+                }
+                _ => Ok(None),
+            };
+        }
+        let sums = checksums(&block);
+        let said = number(field(&block, 148, 8));
+        if said.is_none_or(|said| said != sums.0 && i64::try_from(said) != Ok(sums.1)) {
+            return Err(self.malformed("wrong checksum of a header"));
+        }
+        Ok(Some(block))
+    }
+
+    /// The next block; nothing at the end.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, Error> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
@@ -377,14 +399,6 @@ impl<R: Read> Reader<R> {
                     filled = filled.saturating_add(count);
                 }
             }
-        }
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let sums = checksums(&block);
-        let said = number(field(&block, 148, 8));
-        if said.is_none_or(|said| said != sums.0 && i64::try_from(said) != Ok(sums.1)) {
-            return Err(self.malformed("wrong checksum of a header"));
         }
         Ok(Some(block))
     }

@@ -270,10 +270,10 @@ pub(super) fn is_transient_status(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Seconds, or a date.
+/// How long a `Retry-After` header asks to wait: seconds, or a date.
 ///
 /// Source: RFC 9110, 10.2.3.
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
+pub fn retry_after(value: &str) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

@@ -3,18 +3,21 @@
 //! with seeds and their mutations, by `tests/hostile.rs`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use sequoia_openpgp::{Packet, parse::*};
 use sigsif::gojson;
 use sigsif::key::crl::Crl;
 use sigsif::key::index::Index;
 use sigsif::key::ocsp::Query;
-use sigsif::key::pem::PublicKey;
+use sigsif::key::pem::{PublicKey, encode_block};
 use sigsif::key::pgp::entities_from_armored_or_binary;
 use sigsif::key::x509::{Certificate, Moment};
 use sigsif::layer::Limits;
 use sigsif::layer::convert::to_tar;
-use sigsif::layer::tar::Reader;
+use sigsif::layer::tar::{Kind, Reader};
 use sigsif::layer::tree::{Tree, Whiteouts};
 use sigsif::layer::unsquash::FileSystem;
+use sigsif::net::download::retry_after;
+use sigsif::net::registry::{Challenge, next_page};
 use sigsif::oci::manifest::{ImageIndex, ImageManifest};
 use sigsif::oci::reference::Reference;
 use sigsif::payload::simple::SimpleSigning;
@@ -25,6 +28,7 @@ use sigsif::sif::edit::{Content, Edit, NewObject, Wipe};
 use sigsif::sif::types::{DataType, SignatureHash};
 use sigsif::sif::{DESCRIPTOR_LEN, GroupId, Image};
 use sigsif::signer::{bundle::Bundle, dsse, pgp};
+use sigsif::ui::html::Page;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -58,6 +62,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tar", tar),
     ("squashfs", squashfs),
     ("gojson", go_json),
+    ("registry_headers", registry_headers),
+    ("report_page", report_page),
+    ("clearsign_sequoia", clearsign_sequoia),
+    ("pem_peers", pem_peers),
+    ("tar_crate", tar_crate),
 ];
 
 /// The image that `edit` changes.
@@ -436,4 +445,147 @@ fn mean_the_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
         }
         _ => one == other,
     }
+}
+
+/// What a challenge says is in the header, and so is the address of the next page.
+fn registry_headers(data: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(data);
+    let _ = retry_after(&text);
+    let challenge = Challenge::parse(&text);
+    for name in ["realm", "service", "scope", "error"] {
+        if let Some(value) = challenge.value(name) {
+            assert!(text.contains(value));
+        }
+    }
+    let next = next_page(&text);
+    if let Some(next) = next {
+        assert!(text.contains(&format!("<{next}>")));
+    }
+    next.is_some() || challenge.value("realm").is_some()
+}
+
+/// Nothing in a report gets a script, an element or a control character into the page.
+fn report_page(data: &[u8]) -> bool {
+    fn marks(page: &Page) -> (usize, usize) {
+        let mut out = Vec::new();
+        page.write(&mut out).expect("written");
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+        let count = |what| text.to_ascii_lowercase().matches(what).count();
+        (count("<script"), count("</script") + count("<!--"))
+    }
+    let mut page = Page::new(1_800_000_000);
+    let empty = marks(&page);
+    for line in data.split(|byte| *byte == b'\n').take(20) {
+        let _ = page.add(&String::from_utf8_lossy(line));
+    }
+    assert_eq!(marks(&page), empty);
+    !page.is_empty()
+}
+
+/// sequoia takes the same text out of a message that it reads as well.
+fn clearsign_sequoia(data: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
+    let Some(message) = pgp::parse(data).filter(|_| data.starts_with(BEGIN)) else {
+        return false;
+    };
+    // For sequoia, anything that resembles the line before the signature is it.
+    let likes = String::from_utf8_lossy(data)
+        .matches("BEGIN PGP SIGNATURE")
+        .count();
+    let read = || {
+        let builder = PacketParserBuilder::from_bytes(data).ok()?;
+        let mut at = builder
+            .process_csf_message(true)
+            .buffer_unread_content()
+            .build()
+            .ok()?;
+        while let PacketParserResult::Some(parser) = at {
+            let (packet, next) = parser.next().ok()?;
+            if let Packet::Literal(literal) = packet {
+                return Some(literal.body().to_vec());
+            }
+            at = next;
+        }
+        None
+    };
+    let Some(theirs) = (likes == 1).then(read).flatten() else {
+        return false;
+    };
+    let lines = |text: &[u8]| String::from_utf8_lossy(text).replace("\r\n", "\n");
+    assert_eq!(lines(message.plaintext()), lines(&theirs));
+    true
+}
+
+/// Others read what is written, and read the same where they are stricter.
+fn pem_peers(data: &[u8]) -> bool {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let written = encode_block("PUBLIC KEY", data);
+    if !data.is_empty() {
+        let (label, bytes) = der::pem::decode_vec(written.as_bytes()).expect("PEM");
+        assert_eq!((label, bytes.as_slice()), ("PUBLIC KEY", data));
+    }
+    let mut accepted = false;
+    if let Ok(("PUBLIC KEY", der)) = der::pem::decode_vec(data) {
+        let (one, other) = (PublicKey::from_pem(data), PublicKey::from_spki_der(&der));
+        assert_eq!(one.as_ref().ok(), other.as_ref().ok());
+        accepted |= one.is_ok();
+    }
+    if let Ok(certificates) = Certificate::all_from_pem(data)
+        && let Ok(theirs) = CertificateDer::pem_slice_iter(data).collect::<Result<Vec<_>, _>>()
+    {
+        // They pass over blocks of other labels, which are looked into here.
+        let theirs: Vec<&[u8]> = theirs.iter().map(AsRef::as_ref).collect();
+        let ours: Vec<&[u8]> = certificates.iter().map(Certificate::der).collect();
+        assert!(theirs.iter().all(|der| ours.contains(der)));
+        accepted |= !ours.is_empty();
+    }
+    accepted
+}
+
+/// The `tar` crate sees the same entries in an archive that both read to the end.
+fn tar_crate(data: &[u8]) -> bool {
+    // It does not know the sparse files of pax.
+    if data.windows(10).any(|window| window == b"GNU.sparse") {
+        return false;
+    }
+    let mut ours = Vec::new();
+    let mut reader = Reader::new(data);
+    loop {
+        match reader.entry() {
+            Ok(Some(entry)) => ours.push(entry),
+            Ok(None) => break,
+            Err(_) => return false,
+        }
+    }
+    let mut archive = tar::Archive::new(data);
+    let Ok(entries) = archive.entries() else {
+        return false;
+    };
+    let mut theirs = Vec::new();
+    for entry in entries {
+        let Ok(entry) = entry else { return false };
+        let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+        let kind = match entry.header().entry_type() {
+            tar::EntryType::Link => Kind::HardLink(link),
+            tar::EntryType::Symlink => Kind::SymbolicLink(link),
+            tar::EntryType::Directory => Kind::Directory,
+            tar::EntryType::Fifo => Kind::Fifo,
+            tar::EntryType::Regular if entry.path_bytes().ends_with(b"/") => Kind::Directory,
+            _ => Kind::File,
+        };
+        theirs.push((entry.path_bytes().into_owned(), kind, entry.size()));
+    }
+    assert_eq!(ours.len(), theirs.len());
+    for (one, (path, kind, size)) in ours.iter().zip(theirs) {
+        assert_eq!(one.path, path);
+        match &one.kind {
+            Kind::Character(..) | Kind::Block(..) => {}
+            own => assert_eq!(*own, kind),
+        }
+        if one.kind == Kind::File {
+            assert_eq!(one.size, size);
+        }
+    }
+    !ours.is_empty()
 }

@@ -596,6 +596,32 @@ fn an_archive_that_is_cut_or_changed_is_refused_or_the_same() {
     }
 }
 
+/// Go's `archive/tar`, asked with the same four archives: refused, refused, read, read.
+#[test]
+fn nothing_is_hidden_behind_a_single_block_of_zeros() {
+    let one = |path| {
+        let mut bytes = Archive::new().file(path, b"").bytes();
+        bytes.truncate(512);
+        bytes
+    };
+    let (first, zeros, second) = (one("a"), vec![0; 512], one("b"));
+    let names = |parts: &[&[u8]]| {
+        let mut tree = Tree::new(Whiteouts::Keep, Limits::default());
+        let added = tree.add_layer(parts.concat().as_slice());
+        added.map(|()| tree.len())
+    };
+    let error = names(&[&first, &zeros, &second]).unwrap_err();
+    assert!(error.to_string().contains("a block of zeros"), "{error}");
+    let error = names(&[&first, &zeros, &second[..100]]).unwrap_err();
+    assert!(
+        error.to_string().contains("ends within a header"),
+        "{error}"
+    );
+    // The root and one file.
+    assert_eq!(names(&[&first, &zeros]).unwrap(), 2);
+    assert_eq!(names(&[&first, &zeros, &zeros, &second]).unwrap(), 2);
+}
+
 #[test]
 fn sparse_files_of_tar_have_their_holes() {
     if tool("tar").is_none() {

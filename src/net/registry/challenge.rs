@@ -4,9 +4,9 @@
 
 /// One challenge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Challenge {
+pub struct Challenge {
     /// In lower case.
-    pub(super) scheme: String,
+    pub scheme: String,
     values: Vec<(String, String)>,
 }
 
@@ -24,7 +24,7 @@ impl Challenge {
     }
 
     /// Reads the first challenge of a header.
-    pub(super) fn parse(header: &str) -> Self {
+    pub fn parse(header: &str) -> Self {
         let header = header.trim();
         let (scheme, mut rest) = header.split_once(' ').unwrap_or((header, ""));
         let mut values = Vec::new();
@@ -44,7 +44,7 @@ impl Challenge {
     }
 
     /// A parameter that is not empty.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.values
             .iter()
             .find(|(key, value)| key == name && !value.is_empty())

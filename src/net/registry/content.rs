@@ -252,7 +252,7 @@ fn media_type(header: Option<&str>) -> String {
 /// The address in `Link: <...>; rel="next"`, which may have commas in it.
 ///
 /// Source: RFC 8288, 3.
-fn next_page(header: &str) -> Option<&str> {
+pub fn next_page(header: &str) -> Option<&str> {
     let mut rest = header;
     loop {
         let (_, after) = rest.split_once('<')?;

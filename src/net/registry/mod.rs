@@ -15,10 +15,10 @@ use super::Url;
 use super::http::{self, Authorization, Client, Request, Response};
 use crate::remote::Secret;
 use crate::remote::address::Address;
-use challenge::Challenge;
 use serde::Deserialize;
 
-pub use content::{Blob, Manifest, Referrers, Stored};
+pub use challenge::Challenge;
+pub use content::{Blob, Manifest, Referrers, Stored, next_page};
 pub use session::{Access, Credential, Session};
 pub use upload::Source;
 
