@@ -213,3 +213,97 @@ fn an_address_in_the_subject_counts_only_without_alternative_names() {
         assert!(trust.validate(&made, Moment::now(1_800_000_000)).is_ok());
     }
 }
+
+type Authority = rcgen::Issuer<'static, rcgen::KeyPair>;
+
+/// An authority of its own or under another one, and its certificate.
+fn authority(name: &str, limit: Option<u8>, by: Option<&Authority>) -> (Authority, Certificate) {
+    authority_with(rcgen::KeyPair::generate().unwrap(), name, limit, by)
+}
+
+fn authority_with(
+    key: rcgen::KeyPair,
+    name: &str,
+    limit: Option<u8>,
+    by: Option<&Authority>,
+) -> (Authority, Certificate) {
+    use rcgen::BasicConstraints::{Constrained, Unconstrained};
+    let mut params = named(name);
+    params.is_ca = rcgen::IsCa::Ca(limit.map_or(Unconstrained, Constrained));
+    let made = match by {
+        Some(by) => params.signed_by(&key, by),
+        None => params.self_signed(&key),
+    };
+    let certificate = Certificate::from_der(made.unwrap().der()).unwrap();
+    (rcgen::Issuer::new(params, key), certificate)
+}
+
+fn named(name: &str) -> rcgen::CertificateParams {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params
+}
+
+fn leaf_of(authority: &Authority) -> Certificate {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = named("Signer").signed_by(&key, authority).unwrap();
+    Certificate::from_der(made.der()).unwrap()
+}
+
+/// RFC 5280, section 4.2.1.9: the number counts the certificates between.
+#[test]
+fn a_path_may_be_as_long_as_its_root_allows() {
+    for (allowed, between) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2)] {
+        let (mut last, root) = authority("Root", Some(allowed), None);
+        let mut intermediates = Vec::new();
+        for at in 0..between {
+            let (next, made) = authority(&format!("Between {at}"), None, Some(&last));
+            intermediates.push(made);
+            last = next;
+        }
+        let trust = Trust {
+            roots: vec![root],
+            intermediates,
+            ..Trust::default()
+        };
+        let found = trust.validate(&leaf_of(&last), Moment::now(1_800_000_000));
+        match between > allowed {
+            true => assert_eq!(found, Err(Error::TooManyIntermediates)),
+            false => assert_eq!(
+                found.unwrap().certificates().len(),
+                usize::from(between) + 2
+            ),
+        }
+    }
+}
+
+/// The sentences are those of Go 1.26, `crypto/x509` and `crypto/rsa`.
+#[test]
+fn a_signature_by_another_key_of_that_name_is_told_by_the_kind_of_key() {
+    for (kind, words) in [
+        (
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            "x509: ECDSA verification failure",
+        ),
+        (&rcgen::PKCS_ED25519, "x509: Ed25519 verification failure"),
+        (&rcgen::PKCS_RSA_SHA256, "crypto/rsa: verification error"),
+    ] {
+        let key = || rcgen::KeyPair::generate_for(kind).unwrap();
+        let (real, _) = authority_with(key(), "Root", None, None);
+        let (_, other) = authority_with(key(), "Root", None, None);
+        let trust = Trust {
+            roots: vec![other],
+            ..Trust::default()
+        };
+        let refused = trust.validate(&leaf_of(&real), Moment::now(1_800_000_000));
+        assert_eq!(
+            refused,
+            Err(Error::UnknownAuthority {
+                possibly: Some((words.to_owned(), "Root".to_owned()))
+            })
+        );
+    }
+}
