@@ -1,7 +1,7 @@
 //! Logins to key servers and registries, which share flags and flow.
 
 use super::endpoint::Store;
-use super::program::{Program, called_as, docker_file};
+use super::program::{Program, called_as, docker_file, followed};
 use super::{Error, servers};
 use crate::disk::config::ConfigFile;
 use crate::disk::{credential_helper, errno_text};
@@ -240,15 +240,8 @@ struct AuthFile {
 
 impl AuthFile {
     fn new(given: Option<PathBuf>) -> Self {
-        let is_given = given.is_some();
         let shown = given.unwrap_or_else(docker_file);
-        // What the user names may be a link, as Docker's own file often is.
-        let is_docker = called_as() == Program::Apptainer;
-        let path = if is_given || is_docker {
-            shown.canonicalize().unwrap_or_else(|_| shown.clone())
-        } else {
-            shown.clone()
-        };
+        let path = followed(&shown);
         Self {
             shown,
             file: ConfigFile::new(path, 0o600, docker_config::MAX_SIZE),

@@ -5,6 +5,7 @@ mod completion;
 mod ecl;
 mod endpoint;
 mod go;
+mod hint;
 mod key;
 mod keyserver;
 mod later;
@@ -197,6 +198,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
         }
         Err(error) => return tell(&default_ui(), error),
     }
+    let (args, deprecated) = program.in_new_words(args);
     match usage::parse(&args) {
         Ok(cli) => {
             if cli.global.plain {
@@ -212,6 +214,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
             }
             if level == Level::Debug {
                 tell_places(&ui, program);
+            }
+            if let Some(told) = deprecated {
+                ui.warning(told);
             }
             program.prepare(&ui);
             match dispatch(&ui, cli.command) {
@@ -285,19 +290,27 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
 fn tell(ui: &Ui, error: Error) -> u8 {
     match error {
         Error::Fatal { text, detail } => {
-            if let Some(detail) = detail {
+            if let Some(detail) = detail.or_else(|| watched_hint(&text)) {
                 ui.info(detail);
             }
             ui.fatal(called_as().sentence(text));
             FATAL
         }
         Error::Failed { code, text } => {
+            if let Some(hint) = watched_hint(&text) {
+                ui.info(hint);
+            }
             ui.error(text);
             code
         }
         Error::Usage(error) => error.tell(),
         Error::Quiet(code) => code,
     }
+}
+
+/// What to do next, if somebody looks on.
+fn watched_hint(sentence: &str) -> Option<String> {
+    hint::of(sentence).filter(|_| ui::is_watched())
 }
 
 fn default_ui() -> Ui {

@@ -349,11 +349,8 @@ fn annotations(object: &Object) -> Result<BTreeMap<String, String>, Error> {
     match object.get("annotations") {
         Some(value) if value.get() != "null" => {
             let object = Object::parse(value.get().as_bytes())?;
-            let texts = object.names().filter_map(|name| {
-                let text = object.text(name)?;
-                Some((name.to_owned(), text))
-            });
-            Ok(texts.collect())
+            let texts = object.texts();
+            Ok(texts.map(|(name, text)| (name.to_owned(), text)).collect())
         }
         _ => Ok(BTreeMap::new()),
     }

@@ -171,7 +171,7 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         report.by_index = first.kind() == Kind::Image && !others.is_empty();
         report.problems = problems;
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign(&subject.digest, "sig") {
+            for entry in oci.cosign_once(&subject.digest, "sig") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;
                 let count = report
@@ -207,9 +207,11 @@ pub(super) fn bundles(
     oci: &OciSif<'_, '_>,
     subjects: &[ContentDescriptor],
 ) -> Vec<(ContentDescriptor, Digest)> {
+    let mut seen = HashSet::new();
     let entries = oci.index().manifests.iter().filter(|entry| {
         let name = entry.ref_name().unwrap_or_default();
-        entry.kind() == Kind::Image && name.starts_with(COSIGN_PREFIX)
+        let may_be = entry.kind() == Kind::Image && name.starts_with(COSIGN_PREFIX);
+        may_be && seen.insert((&entry.digest, entry.size))
     });
     let bundle = |entry: &ContentDescriptor| {
         // One that cannot be read is among the problems.
@@ -297,11 +299,15 @@ fn require_whole(
         }
     }
     let mut seen = HashSet::from([&subject.digest]);
+    let mut read = HashSet::new();
     let mut open = vec![&subject.digest];
     while let Some(parent) = open.pop() {
         for part in parts.get(parent).into_iter().flatten() {
             oci.object(part).map_err(Error::Incomplete)?;
-            require_document(oci, part)?;
+            // However often it is named.
+            if read.insert((&part.digest, part.kind())) {
+                require_document(oci, part)?;
+            }
             if seen.insert(&part.digest) {
                 open.push(&part.digest);
             }

@@ -28,10 +28,16 @@ fn commands() -> Vec<(Vec<String>, Command)> {
     all
 }
 
+fn text_behind(command: &Command) -> String {
+    let text = command.get_after_help().or(command.get_after_long_help());
+    text.map(ToString::to_string).unwrap_or_default()
+}
+
 /// The command lines that a help text shows.
 fn examples(command: &Command) -> Vec<String> {
-    let text = command.get_after_help().or(command.get_after_long_help());
-    let text = text.map(ToString::to_string).unwrap_or_default();
+    let text = text_behind(command);
+    // A line that ends with a backslash goes on.
+    let text = text.replace("\\\n", " ");
     let lines = text
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("$ "));
@@ -91,6 +97,13 @@ fn every_flag_is_explained_and_every_line_fits() {
                 faults.push(format!("{name}: {} has no help", arg.get_id()));
             }
         }
+        // Wrapped by a program, an example can no longer be copied.
+        let behind = text_behind(&command);
+        for line in behind.lines().filter(|line| line.width() > WIDTH) {
+            if line.contains('$') || line.starts_with("    ") {
+                faults.push(format!("{name}: example is too wide: {line}"));
+            }
+        }
         if command.get_about().is_none() {
             faults.push(format!("{name}: says not what it does"));
         }
@@ -136,13 +149,39 @@ fn help_in_a_pipe_fits_as_well() {
     let verify = ["verify".to_owned(), "--help".to_owned()];
     let wide = says(&verify, Some("120"), 120);
     assert!(wide > WIDTH, "COLUMNS does nothing: {wide}");
+    // Help says what it wants as the usage does, not how the parser sees it.
+    for (args, wanted) in [
+        (
+            &["sif", "add"][..],
+            "\nArguments:\n  <sif_path> <object_path>\n",
+        ),
+        (&["sif", "export"], "\nArguments:\n  <sif_path>\n"),
+        (&["pull"], "\nArguments:\n  [output file] <URI>\n"),
+        (&["sif", "dump"], "\nArguments:\n  <id> <sif_path>  id of"),
+        (&["verify"], "\nArguments:\n  <image path>...\n"),
+    ] {
+        for words in [&[args, &["--help"]].concat(), &[&["help"], args].concat()] {
+            let outcome = run(&mut home.sigsif(words)).expect(0);
+            let text = String::from_utf8(outcome.stdout).expect("UTF-8");
+            assert!(text.contains(wanted), "{words:?}: {text}");
+        }
+    }
     // No number.
     says(&verify, Some("wide"), WIDTH);
     // What stands behind a wrong flag is a part of it, on another stream.
     let outcome = run(home.sigsif(["verify", "--nosuch"]).env_remove("COLUMNS")).expect(1);
-    for line in outcome.stderr.lines() {
+    let unknown = run(home.sigsif(["frobnicate"]).env_remove("COLUMNS")).expect(1);
+    let key = run(home.sigsif(["key"]).env_remove("COLUMNS")).expect(1);
+    assert!(
+        key.stderr
+            .contains("\n  generate-cosign-key-pair  Generate a key-pair"),
+        "{}",
+        key.stderr
+    );
+    let all = [outcome.stderr, unknown.stderr, key.stderr].concat();
+    for line in all.lines() {
         if line.width() > WIDTH {
-            faults.push(format!("verify --nosuch: {line}"));
+            faults.push(format!("a wrong command line: {line}"));
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
@@ -151,6 +190,7 @@ fn help_in_a_pipe_fits_as_well() {
 #[test]
 fn a_mistyped_word_is_met_with_the_right_one() {
     let home = Home::new();
+    home.copy("native/pgp-one.sif", "image.sif");
     for (args, near) in [
         (&["verfy", "x"][..], "Did you mean this?\n\tverify"),
         (
@@ -158,6 +198,15 @@ fn a_mistyped_word_is_met_with_the_right_one() {
             "Did you mean '--recursive'?",
         ),
         (&["key", "list", "--secrt"], "Did you mean '--secret'?"),
+        (&["key", "lst"], "  Did you mean 'list'?"),
+        (
+            &["sif", "info", "9", "image.sif"],
+            "  'sigsif sif list IMAGE' shows the ids",
+        ),
+        (
+            &["sif", "add", "image.sif", "x"],
+            "  'sigsif sif add --help' has the numbers",
+        ),
         (
             &["pull", "--platfrm", "a/b", "x"],
             "Did you mean '--platform'?",

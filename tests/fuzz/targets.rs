@@ -394,6 +394,7 @@ fn squashfs(data: &[u8]) -> bool {
         text: 10_000,
         free: 1 << 20,
         ratio: 10,
+        ..Limits::default()
     };
     let read = |at: u64, buffer: &mut [u8]| {
         let part = usize::try_from(at).ok();
