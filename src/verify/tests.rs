@@ -365,3 +365,17 @@ fn who_names_a_platform_gets_no_image_for_another_one() {
         ));
     }
 }
+
+/// Go 1.26, `base64.StdEncoding`, skips line ends and counts them.
+#[test]
+fn the_bad_byte_of_a_signature_is_named_where_go_names_it() {
+    for (text, at) in [
+        ("!AAA", 0),
+        ("AA!A", 2),
+        ("AA\n!A", 3),
+        ("\r\nAAAA\n\nAA-A", 10),
+    ] {
+        assert_eq!(cosign::decode_signature(text), Err(at), "{text:?}");
+    }
+    assert_eq!(cosign::decode_signature("AA\r\nAA\n"), Ok(vec![0; 3]));
+}
