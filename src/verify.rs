@@ -10,6 +10,8 @@ pub mod attestation;
 mod bundle;
 pub mod cosign;
 pub mod layout;
+#[cfg(test)]
+mod tests;
 
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;

@@ -373,8 +373,26 @@ mod tests {
             "link statement: required field _type missing"
         );
         assert!(built("custom", b"\xff").is_err());
-        for uri in ["", ":x", "a b:c", "1a:b", "x:"] {
+        // Go refuses control characters; blanks are refused here, too.
+        for uri in [
+            "",
+            ":x",
+            "a b:c",
+            "1a:b",
+            "x:",
+            "x:a b",
+            "x:a\u{7f}",
+            "/a\nb",
+            "/a\u{1}",
+        ] {
             assert!(PredicateType::parse(uri).is_err(), "{uri}");
+        }
+        for (asked, uri) in [
+            ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+            ("urn:x", "urn:x"),
+        ] {
+            let kind = PredicateType::parse(asked).unwrap();
+            assert_eq!((kind.name(), kind.uri()), (asked, uri));
         }
         let document = br#"{"b":12345678901234567890123, "a":1.0}"#;
         let document = built("cyclonedx", document).unwrap();

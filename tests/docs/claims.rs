@@ -252,9 +252,12 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
         "172.16.0.1",
         "192.168.1.1",
         "169.254.169.254",
+        "100.100.100.200",
+        "0.1.2.3",
         "[::1]",
         "[::]",
         "[::ffff:10.0.0.1]",
+        "[::ffff:100.64.0.1]",
         "[fe80::1]",
         "[fd00::1]",
         "localhost",
@@ -276,6 +279,8 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
         "registry.example.org",
         "cdn.example.net",
         "8.8.8.8",
+        "100.128.0.1",
+        "100.63.0.1",
         "[2001:db8::1]",
     ] {
         let to = format!("https://{outside}/");
