@@ -52,12 +52,19 @@ pub fn oci(image: &Image<'_>, threads: usize) -> Result<Vec<Finding>, sif::Error
 pub(super) struct Hashed {
     /// Digests of the bytes, by slot.
     found: HashMap<usize, Digest>,
-    /// Ids of blobs whose bytes are not those of their digest.
+    /// Ids of blobs whose bytes are not those of their digest, or were not read.
     pub(super) changed: BTreeSet<u32>,
 }
 
+/// How often the length of a file is hashed at most, for blobs that overlap.
+const MOST_TIMES: u64 = 2;
+
 impl Hashed {
     /// Hashes every blob that lies in the file and whose digest can be read.
+    ///
+    /// If that were more than [`MOST_TIMES`] the file, those that overlap another blob are left
+    /// out: a small file could name the same bytes thousands of times. The overlap is a finding
+    /// of its own.
     pub(super) fn of(image: &Image<'_>, threads: usize) -> Result<Self, sif::Error> {
         let blobs = image.objects().iter().enumerate();
         let named: Vec<_> = blobs
@@ -65,9 +72,12 @@ impl Hashed {
             .filter(|(_, object)| matches!(image.place(object), Place::Inside(_)))
             .filter_map(|(index, object)| Some((index, object, object_digest(object).ok()?)))
             .collect();
+        let left_out = overlapping(image, named.iter().map(|(_, object, _)| *object));
+        let is_read = |object: &Descriptor| !left_out.contains(&object.slot());
         let key = |index: usize, digest: &Digest| (Extent::Object(index), digest.algorithm());
         let wanted: Wanted = named
             .iter()
+            .filter(|(_, object, _)| is_read(object))
             .map(|(index, _, digest)| key(*index, digest))
             .collect();
         let digests = Digests::compute(image, &wanted, threads)?;
@@ -76,6 +86,10 @@ impl Hashed {
             changed: BTreeSet::new(),
         };
         for (index, object, expected) in named {
+            if !is_read(object) {
+                this.changed.insert(object.raw_id());
+                continue;
+            }
             let Some(found) = digests.get(Extent::Object(index), expected.algorithm()) else {
                 continue;
             };
@@ -90,6 +104,33 @@ impl Hashed {
     fn digest(&self, object: &Descriptor) -> Option<&Digest> {
         self.found.get(&object.slot())
     }
+}
+
+/// Slots of the objects that overlap another one of them, if all together are far more than the
+/// file has bytes.
+fn overlapping<'i>(
+    image: &Image<'_>,
+    objects: impl Iterator<Item = &'i Descriptor>,
+) -> HashSet<usize> {
+    let mut places: Vec<_> = objects.map(|o| (data_range(image, o), o.slot())).collect();
+    let all = places.iter().map(|(range, _)| range.end - range.start);
+    let all = all.fold(0, u64::saturating_add);
+    let mut found = HashSet::new();
+    if all <= wide(image.len()).saturating_mul(MOST_TIMES) {
+        return found;
+    }
+    places.sort_by_key(|(range, _)| range.start);
+    let mut before: Option<(u64, usize)> = None;
+    for (range, slot) in places {
+        let (end, last) = before.unwrap_or((0, slot));
+        if range.start < end {
+            found.extend([last, slot]);
+        }
+        if range.end >= end {
+            before = Some((range.end, slot));
+        }
+    }
+    found
 }
 
 fn of_type<'i>(image: &'i Image<'_>, wanted: DataType) -> impl Iterator<Item = &'i Descriptor> {
@@ -253,8 +294,10 @@ impl Examiner<'_, '_> {
     /// Why one of two blobs cannot go.
     fn obstacle(&mut self, object: &Descriptor, first: &Descriptor) -> Option<String> {
         let bytes = |object: &Descriptor| self.bytes.digest(object);
-        if bytes(object).is_none() || bytes(object) != bytes(first) {
-            return Some("their bytes differ".to_owned());
+        match (bytes(object), bytes(first)) {
+            (Some(one), Some(other)) if one == other => {}
+            (Some(_), Some(_)) => return Some("their bytes differ".to_owned()),
+            _ => return Some("their bytes were not read".to_owned()),
         }
         let group = object.group();
         group.filter(|group| self.is_held(*group)).map(held_text)

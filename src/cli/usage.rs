@@ -310,14 +310,29 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
         },
         _ => {
             let near = context(error, ContextKind::SuggestedArg);
+            let near = (!near.is_empty()).then(|| format!("Did you mean '{near}'?"));
             super::Error::Usage(Error {
                 path: path.clone(),
                 text: Some(sentence(error)),
-                detail: (!near.is_empty()).then(|| format!("Did you mean '{near}'?")),
+                detail: before_command(error).or(near),
                 block: Block::Options,
             })
         }
     }
+}
+
+/// What to do about an option of the program that stands behind a command.
+fn before_command(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let flag = context(error, ContextKind::InvalidArg);
+    let flag = flag.split('=').next().unwrap_or_default();
+    let name = flag.strip_prefix("--")?;
+    let program = named(&[]);
+    let is_global = program.get_arguments().any(|a| a.get_long() == Some(name));
+    let called = called_as().name();
+    is_global.then(|| format!("{flag} stands in front of the command: '{called} {flag} ...'"))
 }
 
 fn sentence(error: &clap::Error) -> String {

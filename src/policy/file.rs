@@ -101,6 +101,11 @@ pub enum SignerFault {
     /// Without any key.
     #[error("there is no key")]
     NoKey,
+    /// One party and many owners in one.
+    #[error(
+        "keys are those of one signer, behind certificates every owner is one: make two signers of it"
+    )]
+    Mixed,
     /// A text that is no fingerprint.
     #[error("{0:?}: {NotWhole}")]
     Fingerprint(String),
@@ -308,8 +313,14 @@ impl Signer {
             && signer.certificates.is_none()
             && signer.cosign_keys.is_empty()
             && signer.cosign_key_files.is_empty();
-        match is_empty {
-            true => Err(SignerFault::NoKey),
+        let has_keys =
+            !(signer.pgp.is_empty() && signer.keys.is_empty() && signer.key_files.is_empty());
+        if is_empty {
+            return Err(SignerFault::NoKey);
+        }
+        // Else somebody who signs with key and certificate is two signers for `at-least`.
+        match has_keys && signer.certificates.is_some() {
+            true => Err(SignerFault::Mixed),
             false => Ok(signer),
         }
     }
@@ -472,6 +483,10 @@ mod tests {
                 "signer \"a\": \"x\": a signer is named by its whole",
             ),
             ("keys = ['x']", "signer \"a\": "),
+            (
+                &format!("pgp = ['{KEY}']\ncertificates = {{ roots = 'r.pem', subjects = ['*'] }}"),
+                "signer \"a\": keys are those of one signer, behind certificates every owner is one",
+            ),
             (
                 "certificates = { roots = 'r.pem' }",
                 "signer \"a\": certificates need subjects",

@@ -200,6 +200,10 @@ fn a_mistyped_word_is_met_with_the_right_one() {
         (&["key", "list", "--secrt"], "Did you mean '--secret'?"),
         (&["key", "lst"], "  Did you mean 'list'?"),
         (
+            &["sif", "list", "--plain", "a.sif"],
+            "  --plain stands in front of the command: 'sigsif --plain ...'",
+        ),
+        (
             &["sif", "info", "9", "image.sif"],
             "  'sigsif sif list IMAGE' shows the ids",
         ),

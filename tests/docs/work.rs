@@ -249,6 +249,17 @@ fn blobs_that_claim_the_same_are_examined_once() {
     objects.extend(vec![same; 5_000]);
     soon(&home, &image(&objects), 1, &check);
 
+    // Blobs of 4 MiB, ten thousand of which lie in one another; none is taken for sound.
+    let start = (4096 + 10_001 * 585) as i64;
+    let mut objects = vec![object(BLOB, &vec![0xaa; 5 << 20])];
+    objects.extend((0..10_000).map(|n| Object {
+        claims: Some((start + n * 100, 4 << 20)),
+        ..object(BLOB, b"")
+    }));
+    let bytes = image(&objects);
+    soon(&home, &bytes, 1, &check);
+    soon(&home, &bytes, 1, &["sif", "repair", "--in-place"]);
+
     // Blobs that are there twice, and signatures that may cover them.
     let mut objects = vec![object(BLOB, b"{}"); 8_000];
     objects.extend(vec![object(SIGNATURE, &clear_signed(7..8)); 8_000]);
