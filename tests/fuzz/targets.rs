@@ -476,13 +476,16 @@ fn report_page(data: &[u8]) -> bool {
         let count = |what| text.to_ascii_lowercase().matches(what).count();
         (count("<script"), count("</script") + count("<!--"))
     }
+    static EMPTY: LazyLock<(usize, usize)> = LazyLock::new(|| marks(&Page::new(1_800_000_000)));
     let mut page = Page::new(1_800_000_000);
-    let empty = marks(&page);
     for line in data.split(|byte| *byte == b'\n').take(20) {
         let _ = page.add(&String::from_utf8_lossy(line));
     }
-    assert_eq!(marks(&page), empty);
-    !page.is_empty()
+    if page.is_empty() {
+        return false;
+    }
+    assert_eq!(marks(&page), *EMPTY);
+    true
 }
 
 /// sequoia takes the same text out of a message that it reads as well.
@@ -514,8 +517,16 @@ fn clearsign_sequoia(data: &[u8]) -> bool {
     let Some(theirs) = (likes == 1).then(read).flatten() else {
         return false;
     };
-    let lines = |text: &[u8]| String::from_utf8_lossy(text).replace("\r\n", "\n");
-    assert_eq!(lines(message.plaintext()), lines(&theirs));
+    // It keeps the line ends.
+    let theirs: Vec<&[u8]> = theirs.split(|byte| *byte == b'\n').collect();
+    let last = theirs.len() - 1;
+    let bare = |(at, line): (usize, &&'_ [u8])| match line.strip_suffix(b"\r") {
+        Some(bare) if at < last => bare.to_vec(),
+        _ => line.to_vec(),
+    };
+    let theirs: Vec<Vec<u8>> = theirs.iter().enumerate().map(bare).collect();
+    let ours: Vec<&[u8]> = message.plaintext().split(|byte| *byte == b'\n').collect();
+    assert_eq!(ours, theirs);
     true
 }
 
@@ -569,6 +580,11 @@ fn tar_crate(data: &[u8]) -> bool {
         let Ok(entry) = entry else { return false };
         let link = entry.link_name_bytes().unwrap_or_default().into_owned();
         let kind = match entry.header().entry_type() {
+            // Headers for an entry that does not come: for Go, and here, the end.
+            tar::EntryType::GNULongName
+            | tar::EntryType::GNULongLink
+            | tar::EntryType::XHeader
+            | tar::EntryType::XGlobalHeader => continue,
             tar::EntryType::Link => Kind::HardLink(link),
             tar::EntryType::Symlink => Kind::SymbolicLink(link),
             tar::EntryType::Directory => Kind::Directory,
