@@ -1,6 +1,9 @@
 //! The `key` commands as a user meets them: recorded answers of Apptainer,
 //! GnuPG in both directions, kills at every system call, many processes.
 
+#[path = "keys/hostile.rs"]
+mod hostile;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -11,6 +14,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+#[path = "common/called.rs"]
+mod called;
+
+use called::Called;
 
 const ALICE: &str = "31359731D5C34C90C977AAF822CC73292934D01F";
 const BOB: &str = "CFB1B28A0C076113E3DBE6DCEAD44FC6FCCBD109";
@@ -24,11 +32,16 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Folders of one test.
-struct Sandbox(tempfile::TempDir);
+struct Sandbox(tempfile::TempDir, Called);
 
 impl Sandbox {
     fn new() -> Self {
-        let this = Self(tempfile::tempdir().unwrap());
+        Self::called(Called::Sigsif)
+    }
+
+    /// For calls by a name.
+    fn called(called: Called) -> Self {
+        let this = Self(tempfile::tempdir().unwrap(), called);
         for folder in ["work", "sys", "gnupg"] {
             fs::create_dir(this.path(folder)).unwrap();
         }
@@ -83,7 +96,7 @@ impl Sandbox {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.work())
-            .env("SIGSIF_KEYSDIR", self.keys())
+            .env(self.1.keys(), self.keys())
             .env("SIGSIF_SYSCONFDIR", self.path("sys"))
             .env("GNUPGHOME", self.path("gnupg"))
             .env("TZ", "UTC")
@@ -96,8 +109,9 @@ impl Sandbox {
     }
 
     fn run_with(&self, args: &[&str], input: &str) -> Answer {
+        let program = self.1.program(&self.path("bin"));
         let mut child = self
-            .command(env!("CARGO_BIN_EXE_sigsif"), args)
+            .command(program.to_str().unwrap(), args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -250,6 +264,12 @@ fn recorded() -> Option<Vec<Value>> {
 
 #[test]
 fn answers_as_recorded() {
+    for called in Called::ALL {
+        answers_as_recorded_called(called);
+    }
+}
+
+fn answers_as_recorded_called(called: Called) {
     let Some(steps) = recorded() else { return };
     for scenario in [
         "key-export",
@@ -258,11 +278,10 @@ fn answers_as_recorded() {
         "key-remove-secret-destroys-others",
         "key-global",
     ] {
-        let sandbox = if scenario == "key-global" || scenario == "key-export-empty" {
-            Sandbox::new()
-        } else {
-            Sandbox::with_keyring()
-        };
+        let sandbox = Sandbox::called(called);
+        if scenario != "key-global" && scenario != "key-export-empty" {
+            sandbox.restore();
+        }
         for name in [
             "keys/pgp-one.pub.asc",
             "keys/pgp-one.sec.asc",
@@ -282,7 +301,7 @@ fn answers_as_recorded() {
 
 fn replay(sandbox: &Sandbox, scenario: &str, step: &Value) {
     let number = step["step"].as_i64().unwrap();
-    let at = format!("{scenario} {number}");
+    let at = format!("{:?} {scenario} {number}", sandbox.1);
     let args: Vec<&str> = step["argv"]
         .as_array()
         .unwrap()

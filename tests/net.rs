@@ -2,6 +2,8 @@
 //!
 //! Nothing here needs a network.
 
+#[path = "common/called.rs"]
+mod called;
 #[path = "net/gpg.rs"]
 mod gpg;
 #[path = "net/hostile.rs"]

@@ -2,6 +2,8 @@
 //!
 //! Nothing here needs a network, and nothing leaves the machine.
 
+#[path = "common/called.rs"]
+mod called;
 #[path = "remote/durable.rs"]
 mod durable;
 #[path = "remote/lab.rs"]

@@ -2,6 +2,11 @@
 
 #[allow(dead_code, reason = "every test binary uses only a part")]
 mod common;
+#[path = "shim/logins.rs"]
+mod logins;
+#[path = "net/server.rs"]
+#[allow(dead_code, reason = "this test needs a part of it")]
+mod server;
 mod support;
 
 use common::program::{Answer, Call, Input, Sandbox, run_as};
@@ -174,6 +179,40 @@ fn apptainer_takes_over_the_keys_of_singularity_once() {
 }
 
 #[test]
+fn apptainer_takes_over_nothing_that_others_could_have_written() {
+    let take_over = |prepare: &dyn Fn(&Path)| {
+        let desk = Desk::new();
+        let old = desk.home(".singularity/sypgp");
+        fs::create_dir_all(&old).expect("a folder");
+        let file = old.join("pgp-public");
+        let keys = support::read_peers("keys/keyring/pgp-public");
+        fs::write(&file, keys).expect("a keyring");
+        prepare(&file);
+        let answer = desk.run("apptainer", &["key", "list"], &[]);
+        assert!(
+            answer.stderr.contains("its keys cannot be trusted")
+                || answer.stderr.contains("it is not taken over"),
+            "{}",
+            answer.stderr
+        );
+        let new = desk.home(".apptainer/keys/pgp-public");
+        assert_eq!(fs::read(new).unwrap_or_default(), b"");
+    };
+    take_over(&|file| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o666)).expect("a mode");
+    });
+    take_over(&|file| {
+        fs::remove_file(file).expect("remove");
+        let made = std::process::Command::new("mkfifo").arg(file).status();
+        assert!(made.expect("mkfifo").success());
+    });
+    // Only the administrator can give files away.
+    if rustix::process::geteuid().is_root() {
+        take_over(&|file| std::os::unix::fs::chown(file, Some(65_534), None).expect("chown"));
+    }
+}
+
+#[test]
 fn the_endpoint_without_any_file_is_that_of_the_original() {
     for (name, endpoint) in [
         ("singularity", "SylabsCloud"),
@@ -313,4 +352,111 @@ fn usage_texts_have_the_name_that_was_called() {
     let help = desk.says("apptainer", &["verify", "--help"], &[]);
     assert!(help.contains("$ apptainer verify image.sif"), "{help}");
     assert!(!help.contains("sigsif "), "{help}");
+}
+
+#[test]
+fn debug_lines_say_where_a_name_looks_and_tell_no_secret() {
+    let desk = Desk::new();
+    for (name, folder, keys, system) in [
+        ("apptainer", ".apptainer", "keys", "APPTAINER_"),
+        ("singularity", ".singularity", "sypgp", "SINGULARITY_"),
+        ("sigsif", ".singularity", "sypgp", "SIGSIF_"),
+    ] {
+        let secret = [
+            (format!("{system}DOCKER_PASSWORD"), "hunter2"),
+            (format!("{system}LOCAL_VERIFY"), "true"),
+        ];
+        let secret: Vec<_> = secret.iter().map(|(a, b)| (a.as_str(), *b)).collect();
+        let answer = desk.run(name, &["-d", "key", "list"], &secret);
+        assert_eq!(answer.exit, 0, "{answer:?}");
+        let folder = desk.home(folder);
+        for told in [
+            format!("called as {name}\n"),
+            format!("User's folder: {}\n", folder.display()),
+            format!("Keyring: {}\n", folder.join(keys).display()),
+            format!("{system}DOCKER_PASSWORD, {system}LOCAL_VERIFY"),
+            format!("Administrator's folder: {}\n", desk.0.system().display()),
+        ] {
+            let lines = answer.stderr.lines();
+            let found = lines.filter(|line| format!("{line}\n").contains(&told));
+            assert!(
+                found.clone().count() == 1 && found.clone().all(|l| l.starts_with("DEBUG   [U=")),
+                "{told:?}: {}",
+                answer.stderr
+            );
+        }
+        assert!(!answer.stderr.contains("hunter2"), "{}", answer.stderr);
+    }
+    // Nobody asked.
+    let answer = desk.run("apptainer", &["key", "list"], &[]);
+    assert!(answer.stderr.is_empty(), "{}", answer.stderr);
+}
+
+/// `--plain` is no flag of the originals: what their scripts read stays as it is.
+#[test]
+fn plain_leaves_the_tables_of_the_originals() {
+    let desk = Desk::new();
+    let image = support::peers("native/pgp-one.sif").display().to_string();
+    for args in [&["sif", "list", &image][..], &["verify", "--local", &image]] {
+        for name in ["apptainer", "singularity"] {
+            let drawn = desk.run(name, args, &[]);
+            let plain = desk.run(name, &[&["--plain"], args].concat(), &[]);
+            assert_eq!(plain.stdout, drawn.stdout);
+        }
+    }
+}
+
+/// Sentences are those of the originals; who looks on is told more.
+#[test]
+fn who_looks_on_is_told_what_to_do_next() {
+    use common::terminal::{Kind, Terminal};
+    let desk = Desk::new();
+    for (args, exit, told) in [
+        (
+            &["key", "remove", "abc"][..],
+            255,
+            "'{} key list' shows the fingerprints",
+        ),
+        (&["key", "pull", "zz"], 2, "'{} key search NAME' finds it"),
+        (
+            &["remote", "use", "nosuch"],
+            255,
+            "'{} remote list' shows the endpoints",
+        ),
+        (
+            &["registry", "login", "-p", "x", "docker://h"],
+            255,
+            "Give the name with --username",
+        ),
+        (
+            &["registry", "login", "-u", "x", "-p", "x", "h"],
+            255,
+            "begin with docker:// or oras://",
+        ),
+        (&["pull", "ftp://x"], 255, "There are docker://, oras://"),
+        (&["sif", "lst"], 0, "Did you mean 'list'?"),
+    ] {
+        for name in ["sigsif", "singularity", "apptainer"] {
+            let told = told.replace("{}", name);
+            let quiet = desk.run(name, args, &[]);
+            assert_eq!(quiet.exit, exit, "{args:?}: {quiet:?}");
+            assert!(!quiet.stderr.contains(&told), "{quiet:?}");
+            let words: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let watched = run_as(
+                &desk.0.link(name),
+                &Call {
+                    args: &words,
+                    folder: &desk.0.work(),
+                    env: &desk.0.env(),
+                    input: Input::Terminal(Terminal {
+                        kind: Kind::All,
+                        typed: &[],
+                    }),
+                },
+            );
+            let seen = String::from_utf8_lossy(&watched.stdout).into_owned();
+            assert_eq!(watched.exit, exit, "{seen}");
+            assert!(seen.contains(&told), "{args:?}: {seen}");
+        }
+    }
 }

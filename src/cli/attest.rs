@@ -29,8 +29,10 @@ const NO_NAME: &str = "_";
 #[command(
     override_usage = "sigsif attest [options] <image path>",
     after_help = "Examples:\n  \
-                  $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json image.oci.sif\n  \
-                  $ sigsif attest --cosign --key release.key --type cyclonedx --predicate bom.json \\\n      \
+                  $ sigsif attest --cosign --key release.key --type cyclonedx \\\n      \
+                  --predicate bom.json image.oci.sif\n  \
+                  $ sigsif attest --cosign --key release.key --type cyclonedx \\\n      \
+                  --predicate bom.json \
                   docker://registry.example.org/tools:1"
 )]
 pub(super) struct Args {

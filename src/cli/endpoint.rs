@@ -1,7 +1,7 @@
 //! What `remote`, `keyserver`, `registry` and the key commands share: the
 //! configuration files and the services of an endpoint.
 
-use super::program::called_as;
+use super::program::{call, called_as};
 use super::{Error, servers};
 use crate::disk::config::{self as files, ConfigFile, DiscoveryCache};
 use crate::net::endpoint as net;
@@ -204,8 +204,9 @@ pub(super) fn active(ui: &Ui) -> Result<(Endpoint, Config), String> {
     if config.active.is_empty() {
         let names: Vec<&str> = config.remotes.keys().map(String::as_str).collect();
         return Err(format!(
-            "{prefix}no default endpoint set: use 'sigsif remote use <endpoint>', \
+            "{prefix}no default endpoint set: use '{}', \
              available endpoints are: {}",
+            call("remote use <endpoint>"),
             names.join(", ")
         ));
     }

@@ -1,6 +1,7 @@
 //! `keyserver`: the key servers of an endpoint, and logins to them.
 
 use super::endpoint::{self, Store, Words};
+use super::program::call;
 use super::remote::text;
 use super::{Error, go, login, usage};
 use crate::remote::config::Endpoint;
@@ -142,9 +143,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Logout(args) => {
             usage::between(&["keyserver", "logout"], (0, 1), &args.args)?;
             let Some(uri) = text(&args.args, 0)? else {
-                return Err(Error::fatal(
-                    "no keyserver given: sigsif keyserver logout <keyserver>",
-                ));
+                return Err(Error::fatal(format!(
+                    "no keyserver given: {}",
+                    call("keyserver logout <keyserver>")
+                )));
             };
             let store = Store::user(ui, config, Words::Plain);
             login::logout(ui, &store, uri, None)
@@ -222,13 +224,13 @@ fn list(ui: &Ui, config: Option<PathBuf>, wanted: Option<&str>) -> Result<(), Er
             match endpoint::own_keyserver(&endpoint) {
                 Ok(own) => endpoint.fill_keyservers(&own),
                 Err(_) => {
-                    out.push_str(listing::NO_KEYSERVERS);
+                    out.push_str(listing::no_keyservers());
                     continue;
                 }
             }
         }
         out.push_str(&listing::keyservers(&endpoint, &config.credentials));
     }
-    out.push_str(listing::KEYSERVER_LEGEND);
+    out.push_str(listing::keyserver_legend());
     super::print(out)
 }

@@ -1,8 +1,9 @@
 //! Logins to key servers and registries, which share flags and flow.
 
 use super::endpoint::Store;
+use super::program::{Program, called_as, docker_file};
 use super::{Error, servers};
-use crate::disk::config::{ConfigFile, DOCKER_FILE};
+use crate::disk::config::ConfigFile;
 use crate::disk::{credential_helper, errno_text};
 use crate::net::registry::{self, Login};
 use crate::remote::Secret;
@@ -28,6 +29,19 @@ pub(super) struct Args {
 }
 
 impl Args {
+    /// Flags of another command.
+    pub(super) fn new(
+        username: Option<String>,
+        password: Option<String>,
+        password_stdin: bool,
+    ) -> Self {
+        Self {
+            username,
+            password,
+            password_stdin,
+        }
+    }
+
     fn user(&self) -> String {
         self.username.clone().unwrap_or_else(|| {
             super::env_value("LOGIN_USERNAME")
@@ -71,7 +85,7 @@ pub(super) fn login(
             Ok::<_, String>(())
         })?;
     }
-    if !stored.is_registry {
+    if !stored.is_registry || called_as() == Program::Apptainer {
         ui.info(format_args!("Token stored in {}", store.path()));
     }
     Ok(())
@@ -216,9 +230,10 @@ struct AuthFile {
 impl AuthFile {
     fn new(given: Option<PathBuf>) -> Self {
         let is_given = given.is_some();
-        let shown = given.unwrap_or_else(|| super::config_folder().join(DOCKER_FILE));
+        let shown = given.unwrap_or_else(docker_file);
         // What the user names may be a link, as Docker's own file often is.
-        let path = if is_given {
+        let is_docker = called_as() == Program::Apptainer;
+        let path = if is_given || is_docker {
             shown.canonicalize().unwrap_or_else(|_| shown.clone())
         } else {
             shown.clone()
@@ -244,6 +259,10 @@ impl AuthFile {
         let fail = |error: &dyn std::fmt::Display| {
             format!("while trying to store new credentials: {error}")
         };
+        if called_as() == Program::Apptainer {
+            // Docker's folder, which nobody may have made yet.
+            self.file.make_folder().map_err(|error| fail(&error))?;
+        }
         let lock = self.file.lock().map_err(|error| fail(&error))?;
         let mut config = self.load()?;
         match config.helper(key).map(str::to_owned) {

@@ -104,7 +104,15 @@ fn page(command: &Command, parent: Option<&str>) -> Vec<u8> {
     let _ = man.render_name_section(&mut out);
     let _ = man.render_synopsis_section(&mut out);
     let _ = man.render_description_section(&mut out);
-    let _ = man.render_options_section(&mut out);
+    let mut options = Vec::new();
+    let _ = man.render_options_section(&mut options);
+    if let Some((name, tail)) = usage::operands(command) {
+        let options = String::from_utf8_lossy(&options);
+        let theirs = format!("[\\fI{name}\\fR]");
+        out.extend(options.replacen(&theirs, &tail, 1).into_bytes());
+    } else {
+        out.extend(options);
+    }
     if command.get_subcommands().any(|sub| !sub.is_hide_set()) {
         let _ = man.render_subcommands_section(&mut out);
     }

@@ -5,6 +5,7 @@ mod completion;
 mod ecl;
 mod endpoint;
 mod go;
+mod hint;
 mod key;
 mod keyserver;
 mod later;
@@ -189,6 +190,7 @@ impl Cause {
 pub fn run(args: Vec<OsString>) -> u8 {
     crate::disk::no_core_file();
     let program = Program::note(args.first());
+    ui::draw_tables_of(program.tables());
     match program.answer(&args) {
         Ok(None) => {}
         Ok(Some(answer)) => {
@@ -209,6 +211,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
             if let Some(error) = config_flag(&ui, &cli.global) {
                 return tell(&ui, error);
             }
+            if level == Level::Debug {
+                tell_places(&ui, program);
+            }
             program.prepare(&ui);
             match dispatch(&ui, cli.command) {
                 Ok(()) => 0,
@@ -216,6 +221,32 @@ pub fn run(args: Vec<OsString>) -> u8 {
             }
         }
         Err(error) => tell(&default_ui(), error),
+    }
+}
+
+/// With `--debug`: who answers, and where that name looks. No value of a variable is told, it may be
+/// a secret.
+fn tell_places(ui: &Ui, program: Program) {
+    ui.debug(format_args!(
+        "sigsif {}, called as {}",
+        env!("CARGO_PKG_VERSION"),
+        program.name()
+    ));
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| program.knows(name))
+        .collect();
+    names.sort();
+    if !names.is_empty() {
+        ui.debug(format_args!("Variables that are set: {}", names.join(", ")));
+    }
+    for (what, place) in [
+        ("User's folder", config_folder()),
+        ("Keyring", keyring_folder(None)),
+        ("Administrator's folder", system_folder()),
+        ("Registry logins", program::docker_file()),
+    ] {
+        ui.debug(format_args!("{what}: {}", place.display()));
     }
 }
 
@@ -255,19 +286,27 @@ fn dispatch(ui: &Ui, command: Command) -> Result<(), Error> {
 fn tell(ui: &Ui, error: Error) -> u8 {
     match error {
         Error::Fatal { text, detail } => {
-            if let Some(detail) = detail {
+            if let Some(detail) = detail.or_else(|| watched_hint(&text)) {
                 ui.info(detail);
             }
             ui.fatal(called_as().sentence(text));
             FATAL
         }
         Error::Failed { code, text } => {
+            if let Some(hint) = watched_hint(&text) {
+                ui.info(hint);
+            }
             ui.error(text);
             code
         }
         Error::Usage(error) => error.tell(),
         Error::Quiet(code) => code,
     }
+}
+
+/// What to do next, if somebody looks on.
+fn watched_hint(sentence: &str) -> Option<String> {
+    hint::of(sentence).filter(|_| ui::is_watched())
 }
 
 fn default_ui() -> Ui {

@@ -1,5 +1,6 @@
 //! What commands on OCI images share: choosing one, opening, storing.
 
+use super::program::call;
 use super::verify::cosign::look;
 use super::{Cause, Error};
 use crate::disk::sif_file::Access;
@@ -126,7 +127,11 @@ pub(super) fn sign(
         }
     }
     if lost {
-        ui.warning("a signature of the SIF objects no longer holds: it covers the index that was changed. Sign again with 'sigsif sign'");
+        ui.warning(format_args!(
+            "a signature of the SIF objects no longer holds: it covers the index that was \
+             changed. Sign again with '{}'",
+            call("sign")
+        ));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::Error;
 use crate::disk::config;
 use crate::remote::config::Config;
 use crate::remote::endpoint::{APPTAINER_KEYSERVER, BUILT_IN_KEYSERVER};
-use crate::ui::Ui;
+use crate::ui::{Tables, Ui};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,13 @@ impl Program {
         }
     }
 
+    /// Whether a variable is one of this name's.
+    pub(super) fn knows(self, name: &str) -> bool {
+        self.prefixes()
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    }
+
     /// The value of a variable, by whichever of its names. An empty value does not count.
     pub(super) fn variable(self, name: &str) -> Option<OsString> {
         self.variable_named(name, name)
@@ -171,6 +178,23 @@ impl Program {
         match self {
             Self::Apptainer => ["/etc/apptainer", "/usr/local/etc/apptainer"],
             _ => ["/etc/singularity", "/usr/local/etc/singularity"],
+        }
+    }
+
+    /// What the variable for the file with registry logins is called behind its prefix.
+    pub(super) fn authfile(self) -> &'static str {
+        match self {
+            Self::Apptainer => "AUTH_FILE",
+            _ => "AUTHFILE",
+        }
+    }
+
+    /// Whose tables are drawn.
+    pub(super) fn tables(self) -> Tables {
+        match self {
+            Self::Sigsif => Tables::Own,
+            Self::Singularity => Tables::Singularity,
+            Self::Apptainer => Tables::Apptainer,
         }
     }
 
@@ -269,6 +293,26 @@ fn tell_prefix(name: &str, old: &str, new_value: Option<&OsString>, old_value: O
             ));
         }
         _ => {}
+    }
+}
+
+/// A command line of this program, by the name that the user knows.
+pub(super) fn call(words: &str) -> String {
+    format!("{} {words}", called_as().name())
+}
+
+/// The file with registry logins.
+///
+/// Apptainer takes Docker's own where it has none itself.
+pub(super) fn docker_file() -> PathBuf {
+    let folder = super::config_folder();
+    let own = folder.join(config::DOCKER_FILE);
+    if called_as() != Program::Apptainer || own.exists() {
+        return own;
+    }
+    match super::env_value("CONFIGDIR") {
+        Some(_) => folder.join("config.json"),
+        None => home().join(".docker/config.json"),
     }
 }
 

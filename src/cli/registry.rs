@@ -1,6 +1,7 @@
 //! `registry`: logins to OCI registries.
 
 use super::endpoint::{Store, Words};
+use super::program::{call, called_as};
 use super::remote::text;
 use super::{Error, login, usage};
 use crate::ui::Ui;
@@ -96,9 +97,10 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         Command::Logout(args) => {
             usage::between(&["registry", "logout"], (0, 1), &args.args)?;
             let Some(uri) = text(&args.args, 0)? else {
-                return Err(Error::fatal(
-                    "no registry given: sigsif registry logout <registry_uri>",
-                ));
+                return Err(Error::fatal(format!(
+                    "no registry given: {}",
+                    call("registry logout <registry_uri>")
+                )));
             };
             let store = Store::user(ui, config, Words::Plain);
             login::logout(ui, &store, uri, authfile(args.authfile))
@@ -112,6 +114,6 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
 }
 
 fn authfile(flag: Option<PathBuf>) -> Option<PathBuf> {
-    flag.or_else(|| super::env_value("AUTHFILE").map(PathBuf::from))
+    flag.or_else(|| super::env_value(called_as().authfile()).map(PathBuf::from))
         .filter(|file| !file.as_os_str().is_empty())
 }

@@ -2,7 +2,8 @@
 
 use super::endpoint::{self, Discovery, Store, Words};
 use super::passphrase::yes_or_no;
-use super::{Error, go, servers, usage};
+use super::program::{Program, called_as};
+use super::{Error, go, login, servers, usage};
 use crate::disk::config::read_token;
 use crate::disk::errno_text;
 use crate::net::endpoint as net;
@@ -225,6 +226,12 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
         }
         Command::Login(args) => {
             usage::between(&["remote", "login"], (0, 1), &args.args)?;
+            let name = text(&args.args, 0)?;
+            if let Some(uri) = elsewhere(ui, "login", config.clone(), name)? {
+                let store = Store::user(ui, config, Words::Plain);
+                let flags = login::Args::new(args.username, args.password, args.password_stdin);
+                return login::login(ui, &store, uri, &flags, None);
+            }
             for (given, flag) in [
                 (args.username.is_some(), "username"),
                 (args.password.is_some(), "password"),
@@ -238,11 +245,14 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
                 }
             }
             let store = Store::user(ui, config, Words::Remote);
-            login(ui, &store, text(&args.args, 0)?, args.tokenfile)
+            login(ui, &store, name, args.tokenfile)
         }
         Command::Logout(args) => {
             usage::between(&["remote", "logout"], (0, 1), &args.args)?;
             let name = text(&args.args, 0)?;
+            if let Some(uri) = elsewhere(ui, "logout", config.clone(), name)? {
+                return login::logout(ui, &Store::user(ui, config, Words::Plain), uri, None);
+            }
             Store::user(ui, config, Words::Remote).edit_merged(|config| {
                 let name = config.resolve(name)?.to_owned();
                 config.endpoint_mut(&name)?.token = Secret::default();
@@ -260,6 +270,27 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
             get_login_password(ui)
         }
     }
+}
+
+/// What is no endpoint but a registry or a key server: Apptainer still logs in to these, too.
+fn elsewhere<'a>(
+    ui: &Ui,
+    command: &str,
+    config: Option<PathBuf>,
+    name: Option<&'a str>,
+) -> Result<Option<&'a str>, Error> {
+    let (Program::Apptainer, Some(name)) = (called_as(), name) else {
+        return Ok(None);
+    };
+    let config = Store::user(ui, config, Words::Remote).load_merged()?;
+    if config.remotes.contains_key(name) {
+        return Ok(None);
+    }
+    ui.warning(format_args!(
+        "'remote {command}' is deprecated for registries or keyservers and will be removed in a \
+         future release; running 'registry {command}'"
+    ));
+    Ok(Some(name))
 }
 
 /// A positional argument as text.
@@ -286,13 +317,18 @@ fn add(ui: &Ui, config: Option<PathBuf>, args: &AddArgs) -> Result<(), Error> {
     let uri = text(&args.args, 1)?.unwrap_or_default();
     let insecure = super::switch(args.insecure, "insecure", "ADD_INSECURE")?;
     let store = store(ui, config, args.global)?;
+    if called_as() == Program::Apptainer {
+        check_scheme(ui, uri, insecure)?;
+    }
     store.edit(|config| config.add(store.owner(), name, uri, insecure, !args.no_default))?;
     let scheme = Address::parse(uri)
         .ok()
         .filter(|address| !address.host.is_empty())
         .map(|address| address.scheme);
     let asked_by = if insecure { "http" } else { "https" };
-    if let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty() && scheme != asked_by) {
+    let told = called_as() == Program::Apptainer;
+    let odd = |scheme: &String| !told && !scheme.is_empty() && scheme != asked_by;
+    if let Some(scheme) = scheme.filter(odd) {
         ui.warning(format_args!(
             "{scheme}:// has no effect, remote {name:?} is asked by {asked_by} \
              (--insecure decides)"
@@ -308,6 +344,20 @@ fn add(ui: &Ui, config: Option<PathBuf>, args: &AddArgs) -> Result<(), Error> {
         return Ok(());
     }
     login(ui, &store, Some(name), args.tokenfile.clone())
+}
+
+/// What Apptainer says to the scheme of an endpoint's address, which has no effect.
+fn check_scheme(ui: &Ui, uri: &str, insecure: bool) -> Result<(), Error> {
+    match uri.split_once("://") {
+        Some(("https", _)) => {
+            ui.info("--insecure ignored for https remote");
+            Ok(())
+        }
+        Some(("http", _)) if !insecure => Err(Error::fatal(
+            "http URI requires --insecure or APPTAINER_ADD_INSECURE=true",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn put_in_use(ui: &Ui, config: Option<PathBuf>, args: &UseArgs) -> Result<(), Error> {

@@ -50,7 +50,7 @@ enum Command {
 )]
 struct HtmlArgs {
     /// where the page goes, and then the reports
-    #[arg(value_name = "page and report paths", value_hint = clap::ValueHint::FilePath)]
+    #[arg(value_name = "page and reports", value_hint = clap::ValueHint::FilePath)]
     paths: Vec<OsString>,
 }
 
@@ -71,7 +71,7 @@ struct HtmlArgs {
 )]
 struct MergeArgs {
     /// where the joined report goes, and then the reports
-    #[arg(value_name = "output and report paths", value_hint = clap::ValueHint::FilePath)]
+    #[arg(value_name = "output and reports", value_hint = clap::ValueHint::FilePath)]
     paths: Vec<OsString>,
 }
 

@@ -1,6 +1,7 @@
 //! Which key servers are asked, and the client that asks them.
 
 use super::endpoint;
+use super::program::called_as;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::net::http::{Authorization, Client};
@@ -76,13 +77,15 @@ pub(super) fn client() -> Result<Client, Error> {
 
 /// Tells how to get a token; `push` is the key that could not be pushed.
 pub(super) fn tell_unauthorized(ui: &Ui, push: Option<&str>) {
-    let mut text = "Access token is expired or missing. To update or obtain a token:\n  \
-                    1) View configured remotes using \"sigsif remote list\"\n  \
-                    2) Identify default remote. It will be listed with square brackets.\n  \
-                    3) Login to default remote with \"sigsif remote login <RemoteName>\""
-        .to_owned();
+    let name = called_as().name();
+    let mut text = format!(
+        "Access token is expired or missing. To update or obtain a token:\n  \
+         1) View configured remotes using \"{name} remote list\"\n  \
+         2) Identify default remote. It will be listed with square brackets.\n  \
+         3) Login to default remote with \"{name} remote login <RemoteName>\""
+    );
     if let Some(key) = push {
-        text.push_str(&format!("\n  4) Push key using \"sigsif key push {key}\""));
+        text.push_str(&format!("\n  4) Push key using \"{name} key push {key}\""));
     }
     ui.info(text);
 }

@@ -31,7 +31,12 @@ enum Block {
 
 /// The command tree, for documentation and completions.
 pub fn command() -> Command {
-    Cli::command()
+    // Longer lines are hard to read, on whatever screen.
+    let command = Cli::command().max_term_width(100);
+    match crate::ui::width_without_terminal() {
+        Some(width) => command.term_width(width),
+        None => command,
+    }
 }
 
 /// Reads the command line.
@@ -101,19 +106,16 @@ pub(super) fn bad_flags(path: &[&str], text: &str) -> super::Error {
 impl Error {
     /// Prints the error and returns the exit code.
     pub(super) fn tell(self) -> u8 {
-        let mut root = command();
-        root.build();
-        let mut current = root;
-        for word in &self.path {
-            match current.find_subcommand(word) {
-                Some(next) => current = next.clone(),
-                None => break,
-            }
-        }
+        let mut current = named(&self.path);
         let name = current.get_name().to_owned();
         if self.block == Block::Help {
             // A lost reader of help is no error.
-            let _ = crate::ui::result(called(&current.render_long_help().to_string()).as_bytes());
+            let help = with_operands(&current, &current.clone().render_long_help().to_string());
+            let _ = crate::ui::result(called(&help).as_bytes());
+            // The originals say nothing on stderr here.
+            if let Some(detail) = self.detail.filter(|_| crate::ui::is_watched()) {
+                crate::ui::note(format_args!("\n{}", crate::ui::message(&detail)));
+            }
             return 0;
         }
         if let Some(text) = &self.text {
@@ -181,16 +183,61 @@ fn called(text: &str) -> String {
     })
 }
 
+/// A command, by the words that name it.
+fn named(path: &[String]) -> Command {
+    let mut current = command();
+    current.build();
+    for word in path {
+        match current.find_subcommand(word) {
+            Some(next) => current = next.clone(),
+            None => break,
+        }
+    }
+    current
+}
+
+/// What stands behind the options of a command: as the help names it, and as its usage does.
+///
+/// Their number is checked with the words of the originals, so for the parser they are one
+/// argument, which may be given any number of times; nobody wants to read that.
+pub(super) fn operands(command: &Command) -> Option<(String, String)> {
+    let argument = command.get_positionals().find(|arg| !arg.is_hide_set())?;
+    let name = argument.get_value_names()?.first()?.to_string();
+    let usage = command.clone().render_usage().to_string();
+    let tail = match usage.split_once("[options] ") {
+        Some((_, tail)) => tail,
+        None => {
+            // Behind the words of the command, and a flag that is needed with its value.
+            let start = usage.find(['<', '['])?;
+            let flag = usage.find(" --").filter(|flag| *flag < start);
+            match flag {
+                Some(_) => usage.split_once("> ")?.1,
+                None => usage.get(start..)?,
+            }
+        }
+    };
+    Some((name, tail.trim_end().to_owned()))
+}
+
+/// A help text with the operands as the usage has them.
+fn with_operands(command: &Command, help: &str) -> String {
+    match operands(command) {
+        Some((name, tail)) => help.replacen(&format!("\n  [{name}]..."), &format!("\n  {tail}"), 1),
+        None => help.to_owned(),
+    }
+}
+
 fn usage_block(command: &mut Command) -> String {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim();
     let mut out = format!("Usage:\n  {usage}");
     if command.has_subcommands() {
-        out.push_str("\n\nAvailable Commands:");
-        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            out.push_str(&format!("\n  {:<11} {about}", sub.get_name()));
-        }
+        out.push_str("\n\nAvailable Commands:\n");
+        let commands = command
+            .clone()
+            .disable_help_subcommand(true)
+            .help_template("{subcommands}");
+        out.push_str(commands.clone().render_help().to_string().trim_end());
     }
     out
 }
@@ -208,7 +255,11 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = crate::ui::result(called(&error.render().to_string()).as_bytes());
+            // 'help sif add' is about what stands behind it.
+            let words = args.iter().filter(|word| *word != "help").cloned();
+            let current = named(&path_of(&words.collect::<Vec<_>>()));
+            let help = with_operands(&current, &error.render().to_string());
+            let _ = crate::ui::result(called(&help).as_bytes());
             super::Error::Quiet(0)
         }
         ErrorKind::MissingSubcommand
@@ -224,10 +275,29 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
                 usage(Some(text), Block::Usage)
             }
             None => usage(None, Block::Usage),
-            Some("sif" | "siftool" | "remote" | "keyserver" | "registry" | "report") => {
-                usage(None, Block::Help)
+            Some(first) => {
+                let near = context(error, ContextKind::SuggestedSubcommand);
+                let detail = (!near.is_empty()).then(|| format!("Did you mean '{near}'?"));
+                // These show their help, as those of the originals.
+                let group = [
+                    "sif",
+                    "siftool",
+                    "remote",
+                    "keyserver",
+                    "registry",
+                    "report",
+                ];
+                let (text, block) = match group.contains(&first) {
+                    true => (None, Block::Help),
+                    false => (Some("invalid command".to_owned()), Block::Usage),
+                };
+                super::Error::Usage(Error {
+                    path: path.clone(),
+                    text,
+                    detail,
+                    block,
+                })
             }
-            Some(_) => usage(Some("invalid command".to_owned()), Block::Usage),
         },
         _ => {
             let near = context(error, ContextKind::SuggestedArg);

@@ -8,6 +8,7 @@
 
 use super::errno_text;
 use super::files::{self, Lock};
+use super::trusted;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -93,8 +94,15 @@ pub fn take_over(old: &Path, new: &Path) -> Vec<Result<String, String>> {
             "private Singularity pgp keyring",
         ),
     ] {
-        let bytes = match files::read_no_follow(&from, files::MAX_KEYRING) {
-            Ok(bytes) => bytes,
+        let bytes = match trusted::read_own(&from, files::MAX_KEYRING) {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(distrust)) => {
+                told.push(Err(format!(
+                    "{} {distrust}, it is not taken over",
+                    from.display()
+                )));
+                continue;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
                 told.push(Err(format!(
@@ -184,6 +192,18 @@ impl ConfigFile {
                 .map(|_| Zeroizing::default())
                 .map_err(|source| self.failed("open", source)),
         }
+    }
+
+    /// Creates the folder of the file if it is missing, closed to others.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn make_folder(&self) -> Result<(), Error> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.folder());
+        made.map_err(|source| self.failed("mkdir", source))
     }
 
     /// Waits for the lock that writers hold.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -122,7 +122,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// Writes a file that a user named: at once if it is an ordinary file or new, else into what is
 /// there, a pipe for example. A symbolic link is followed.
 ///
-/// The umask cuts `mode`.
+/// The umask cuts `mode`. What only this user may read goes into no pipe of another one.
 ///
 /// # Errors
 /// The system's refusal; then an old file is untouched.
@@ -130,6 +130,13 @@ pub fn write_named(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let target = match std::fs::metadata(path) {
         Ok(data) if !data.is_file() => {
             let mut file = OpenOptions::new().write(true).open(path)?;
+            let owner = file.metadata()?.uid();
+            let user = rustix::process::geteuid().as_raw();
+            if mode & 0o077 == 0 && ![0, user].contains(&owner) {
+                return Err(io::Error::other(format!(
+                    "belongs to user {owner}, who could read the key"
+                )));
+            }
             return file.write_all(content);
         }
         Ok(_) => std::fs::canonicalize(path)?,
@@ -173,26 +180,43 @@ pub struct Lock(#[expect(dead_code, reason = "dropping it releases the lock")] F
 
 /// Waits for the exclusive lock of a folder.
 ///
+/// Whoever may open something may hold its lock for ever: of a folder that others can read, a
+/// private file in it is locked.
+///
 /// # Errors
 /// The system's refusal.
 pub fn lock_folder(folder: &Path) -> io::Result<Lock> {
     let file = File::open(folder)?;
+    let is_private = file.metadata()?.mode() & 0o044 == 0;
+    if !is_private {
+        match lock_file_in(folder) {
+            // Where nothing can be made nothing will be written.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) => {}
+            other => return other,
+        }
+    }
     match lock(file.as_fd()) {
         Ok(()) => Ok(Lock(file)),
-        // Some network file systems lock no folders: use a file in it.
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(folder.join(".lock"))?;
-            lock(file.as_fd())?;
-            Ok(Lock(file))
-        }
+        // Some network file systems lock no folders.
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => lock_file_in(folder),
         Err(error) => Err(error),
     }
+}
+
+fn lock_file_in(folder: &Path) -> io::Result<Lock> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(folder.join(".lock"))?;
+    lock(file.as_fd())?;
+    Ok(Lock(file))
 }
 
 fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
@@ -207,6 +231,8 @@ mod tests {
     #[test]
     fn sweeps_away_what_killed_writers_left_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
+        let private = PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), private).unwrap();
         for name in [".sigsif-new-abc", "pgp-secret", ".sigsif-other"] {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }

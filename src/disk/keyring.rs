@@ -7,6 +7,7 @@
 
 use super::errno_text;
 use super::files::{self, Lock, MAX_KEYRING};
+use super::trusted::{self, Distrust};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -61,8 +62,13 @@ pub enum Error {
         user: u32,
     },
     /// Another user could change the keys.
-    #[error("{} can be changed by other users, its keys cannot be trusted", .0.display())]
-    OpenToOthers(PathBuf),
+    #[error("{} {why}, its keys cannot be trusted", path.display())]
+    Untrusted {
+        /// The file or folder.
+        path: PathBuf,
+        /// How.
+        why: Distrust,
+    },
     /// The path is no folder.
     #[error("mkdir {}: not a directory", .0.display())]
     NotAFolder(PathBuf),
@@ -199,7 +205,10 @@ impl KeyringFolder {
         if data.uid() != user {
             return match data.mode() & 0o022 {
                 0 => Ok(()),
-                _ => Err(Error::OpenToOthers(self.path.clone())),
+                _ => Err(Error::Untrusted {
+                    path: self.path.clone(),
+                    why: Distrust::OpenToOthers,
+                }),
             };
         }
         let mode = data.mode() & 0o7777;
@@ -323,15 +332,7 @@ impl GlobalKeyring {
 
 fn read_or_empty(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     // Own files were repaired before; what is left is another user's doing.
-    if let Ok(data) = fs::symlink_metadata(path)
-        && data.is_file()
-    {
-        let user = rustix::process::geteuid().as_raw();
-        if ![0, user].contains(&data.uid()) || data.mode() & 0o022 != 0 {
-            return Err(Error::OpenToOthers(path.to_owned()));
-        }
-    }
-    match files::read_no_follow(path, MAX_KEYRING) {
+    match trusted::read_own(path, MAX_KEYRING) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -340,10 +341,14 @@ fn read_or_empty(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         {
             Ok(Zeroizing::new(Vec::new()))
         }
-        other => other.map_err(|source| Error::System {
+        Err(source) => Err(Error::System {
             what: "open",
             path: path.to_owned(),
             source,
+        }),
+        Ok(read) => read.map_err(|why| Error::Untrusted {
+            path: path.to_owned(),
+            why,
         }),
     }
 }

@@ -40,6 +40,39 @@ pub fn read(path: &Path, cap: u64, follow: bool) -> io::Result<Read> {
     })
 }
 
+/// Why what a file holds need not be this user's or the administrator's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// A pipe or a device: anybody may be at its other end.
+    #[error("is no ordinary file")]
+    NoOrdinaryFile,
+    /// Another user owns it, or may write to it.
+    #[error("can be changed by other users")]
+    OpenToOthers,
+}
+
+/// Reads a file that nobody but this user and root can change; the very file that is looked at is
+/// read. A folder is an error of the system.
+///
+/// # Errors
+/// The system's refusal, or a file above the cap; `too many levels of symbolic links` for a link
+/// as last element.
+pub fn read_own(path: &Path, cap: u64) -> io::Result<Result<Zeroizing<Vec<u8>>, Distrust>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    let facts = file.metadata()?;
+    if !facts.is_file() && !facts.is_dir() {
+        return Ok(Err(Distrust::NoOrdinaryFile));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if facts.is_file() && (![0, user].contains(&facts.uid()) || facts.mode() & 0o022 != 0) {
+        return Ok(Err(Distrust::OpenToOthers));
+    }
+    files::read_all(file, cap).map(Ok)
+}
+
 /// Makes a path absolute and free of links and of `.` and `..`.
 ///
 /// # Errors

@@ -155,8 +155,9 @@ impl Crl {
         if scope.only_ca && !certificate.is_ca() || scope.only_user && certificate.is_ca() {
             return false;
         }
+        // A part of the lists: nothing tells that a certificate which names no list is in it.
         let Some(points) = certificate.distribution_points() else {
-            return true;
+            return false;
         };
         let whole = points
             .0
@@ -199,9 +200,7 @@ pub fn status(
         .iter()
         .filter(|list| list.issuer_der == certificate.issuer_der())
     {
-        let refused = if !list.covers(certificate) {
-            "the CRL of its issuer does not cover it"
-        } else if !list.is_signed_by(issuer) {
+        let refused = if !list.is_signed_by(issuer) {
             "the CRL is not signed by the key of its issuer"
         } else if !issuer.allows(x509_cert::ext::pkix::KeyUsage::crl_sign) {
             "its issuer may not sign CRLs"
@@ -217,6 +216,10 @@ pub fn status(
             // Only a hold ends: other entries count on lists of any age.
             Ok(Some((at, reason))) if current || reason != CERTIFICATE_HOLD => {
                 return Status::Revoked { at, reason };
+            }
+            // An entry counts wherever the issuer put it; that there is none, only here.
+            Ok(_) if !list.covers(certificate) => {
+                why = "the CRL of its issuer does not cover it".to_owned();
             }
             Ok(_) if list.this_update > moment.latest() => {
                 why = format!(

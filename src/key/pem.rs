@@ -241,10 +241,21 @@ impl PrivateKey {
     /// Signs `message`: RSA PKCS#1 v1.5 or ECDSA (DER) over its SHA-256, or
     /// pure Ed25519. The same key and message always give the same bytes.
     ///
+    /// The signature is checked before it is handed out: one that a fault has
+    /// spoiled can give the key away.
+    ///
     /// # Errors
     /// [`Error::RsaTooSmall`] below 1024 bits; [`Error::SigningFailed`] if the
-    /// library refuses.
+    /// library refuses, or the signature does not hold.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.compute(message)?;
+        match self.public.verify(message, &signature) {
+            true => Ok(signature),
+            false => Err(Error::SigningFailed),
+        }
+    }
+
+    fn compute(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let digest: [u8; 32] = Sha256::digest(message).into();
         match &self.kind {
             PrivateKind::Rsa(key) => {
@@ -844,6 +855,24 @@ mod tests {
                 .unwrap()
                 .verify(b"x", &[0; 64])
         );
+    }
+
+    /// What a fault while computing gives, here by halves of two keys.
+    #[test]
+    fn hands_out_no_signature_that_does_not_hold() {
+        for (one, other) in [
+            (made!("p256.sec1.key"), made!("p384.sec1.key")),
+            (made!("p521.sec1.key"), made!("p224.sec1.key")),
+            (made!("rsa2048.pkcs1.key"), made!("rsa1024.pkcs1.key")),
+            (made!("ed25519.pkcs8.key"), peer!("keys/ed25519.key.pem")),
+        ] {
+            let [one, other] = [one, other].map(|pem| PrivateKey::from_pem(pem, None).unwrap());
+            assert!(one.public != other.public);
+            for (kind, public) in [(one.kind, other.public), (other.kind, one.public)] {
+                let mixed = PrivateKey { kind, public };
+                assert!(matches!(mixed.sign(b"x"), Err(Error::SigningFailed)));
+            }
+        }
     }
 
     #[test]

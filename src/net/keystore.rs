@@ -5,7 +5,7 @@
 use super::Url;
 use super::http::{self, Authorization, Client, Request, Response};
 use crate::key::index::Index;
-use crate::key::pgp::{self, Entity, Fingerprint, entities_from_armored_or_binary};
+use crate::key::pgp::{self, Entity, Fingerprint, select_entities};
 use serde::Deserialize;
 use url::form_urlencoded::Serializer;
 
@@ -111,16 +111,20 @@ impl Wanted {
         }
     }
 
-    fn is(&self, entity: &Entity) -> bool {
-        let fits = |fingerprint: &Fingerprint| match self {
+    fn names(&self, fingerprint: &Fingerprint) -> bool {
+        match self {
             Self::Fingerprint(wanted) => fingerprint == wanted,
             Self::KeyId(id) => fingerprint.key_id() == *id,
             Self::ShortId(id) => fingerprint.key_id() & 0xffff_ffff == u64::from(*id),
-        };
+        }
+    }
+
+    fn is(&self, entity: &Entity) -> bool {
         // Anybody can adopt a sub-key that does not sign.
         entity.keys().any(|(_, key)| {
             let by_right = key == pgp::KeyRef::Primary || entity.may_sign(key);
-            by_right && entity.public_key(key).is_some_and(|k| fits(&k.fingerprint))
+            let public = entity.public_key(key);
+            by_right && public.is_some_and(|k| self.names(&k.fingerprint))
         })
     }
 }
@@ -206,17 +210,12 @@ pub fn fetch(client: &Client, server: &Server, wanted: &Wanted) -> Result<Vec<u8
 /// # Errors
 /// [`Error`].
 pub fn get(client: &Client, server: &Server, wanted: &Wanted) -> Result<Entity, Error> {
-    let mut entities = fetch_entities(client, server, wanted)?;
-    let other = entities.first().map(Entity::fingerprint);
-    entities.retain(|entity| wanted.is(entity));
-    let mut entities = entities.into_iter();
-    let Some(found) = entities.next() else {
-        return Err(other.map_or(Error::NoKeys, Error::OtherKey));
-    };
-    if entities.any(|another| another.fingerprint() != found.fingerprint()) {
-        return Err(Error::SeveralKeys);
+    let mut entities = fetch_entities(client, server, wanted)?.into_iter();
+    match (entities.next(), entities.next()) {
+        (Some(found), None) => Ok(found),
+        (Some(_), Some(_)) => Err(Error::SeveralKeys),
+        (None, _) => Err(Error::NoKeys),
     }
-    Ok(found)
 }
 
 /// Looks for the signing keys with an id, one server after the other.
@@ -233,19 +232,10 @@ pub fn find_signers(
     let wanted = Wanted::KeyId(key_id);
     let mut last = Error::NoServer;
     for server in servers {
-        let mut entities = match fetch_entities(client, server, &wanted) {
-            Ok(entities) => entities,
-            Err(error) => {
-                last = error;
-                continue;
-            }
-        };
-        let other = entities.first().map(Entity::fingerprint);
-        entities.retain(|entity| wanted.is(entity));
-        if !entities.is_empty() {
-            return Ok(entities);
+        match fetch_entities(client, server, &wanted) {
+            Ok(entities) => return Ok(entities),
+            Err(error) => last = error,
         }
-        last = other.map_or(Error::NoKeys, Error::OtherKey);
     }
     Err(last)
 }
@@ -279,16 +269,21 @@ const MAX_INDEX: u64 = 4 << 20;
 /// Largest key, in bytes. Larger ones exist, flooded with certifications to do harm.
 const MAX_KEY: u64 = 4 << 20;
 
+/// The keys of an answer that were asked for: at least one, each once.
 fn fetch_entities(client: &Client, server: &Server, wanted: &Wanted) -> Result<Vec<Entity>, Error> {
     let body = fetch(client, server, wanted)?;
     if body.trim_ascii().is_empty() {
         return Err(pgp::Error::NoArmor.into());
     }
-    let entities = entities_from_armored_or_binary(&body)?;
-    if entities.is_empty() {
-        return Err(Error::NoKeys);
+    let selected = select_entities(&body, &|fingerprint| wanted.names(fingerprint))?;
+    let mut entities = selected.entities;
+    let adopted = entities.first().map(Entity::fingerprint);
+    entities.retain(|entity| wanted.is(entity));
+    match (entities.is_empty(), adopted.or(selected.other)) {
+        (false, _) => Ok(entities),
+        (true, Some(other)) => Err(Error::OtherKey(other)),
+        (true, None) => Err(Error::NoKeys),
     }
-    Ok(entities)
 }
 
 /// `query` is in alphabetical order, as the originals send it.

@@ -52,6 +52,13 @@ mod tests {
         assert!(is_legacy(text.as_bytes()));
         let digest = parse(text.as_bytes(), SignatureHash::Sha384).unwrap();
         assert_eq!(digest.bytes(), [0xab; 48]);
+        for (bytes, hash) in [(32, SignatureHash::Sha256), (64, SignatureHash::Sha512)] {
+            let text = format!("SIFHASH:\n{}\n", "0f".repeat(bytes));
+            assert_eq!(
+                parse(text.as_bytes(), hash).unwrap().bytes(),
+                vec![15; bytes]
+            );
+        }
         let reason = |text: &str, hash| parse(text.as_bytes(), hash).unwrap_err().to_string();
         assert_eq!(reason(&text, SignatureHash::Sha256), "digest malformed");
         assert_eq!(

@@ -12,7 +12,7 @@
 
 use super::descriptor::{DESCRIPTOR_LEN, Descriptor, RelativeId};
 use super::header::{HEADER_LEN, Header, MAGIC};
-use super::types::{DataType, GroupId, ObjectId};
+use super::types::{DataType, GroupId};
 use crate::digest::{Digest, HashAlgorithm};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -766,11 +766,6 @@ impl<'a> Image<'a> {
             .iter()
             .filter(|object| object.data_type() == DataType::Signature)
     }
-
-    /// Ids in use, for writers that must not make a duplicate.
-    pub fn ids(&self) -> HashSet<ObjectId> {
-        self.descriptors.iter().filter_map(Descriptor::id).collect()
-    }
 }
 
 /// Why no single object was found.
@@ -992,6 +987,127 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn details_name_the_bytes() {
+        // Source: spec/sif.md 1.1; 8 descriptors of 585 bytes from byte 4096.
+        let detail = |change: &dyn Fn(&mut Vec<u8>)| load_error(change).detail();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            detail(&|b| b.truncate(127)),
+            some("the global header is bytes 0..128, the file ends at byte 127")
+        );
+        assert_eq!(
+            detail(&|b| b[41] = 1),
+            some("bytes 32..42 are not 'SIF_MAGIC' and a NUL")
+        );
+        assert_eq!(
+            detail(&|b| b[44] = 1),
+            some("bytes 42..45 are not '01' and a NUL")
+        );
+        assert_eq!(
+            detail(&|b| b.truncate(4100)),
+            some("the descriptor table is bytes 4096..8776, of which 4 can be read")
+        );
+        // The sentence has the byte.
+        assert_eq!(detail(&set(88, -1)), None);
+    }
+
+    #[test]
+    fn a_signature_of_16_mebibytes_is_read_and_none_above() {
+        let limit = 16 * 1024 * 1024;
+        for (size, fits) in [(limit, true), (limit + 1, false)] {
+            let mut bytes = image_of(&[(1, 1, 8776, size)]);
+            bytes.resize(8776 + usize::try_from(size).unwrap(), 0);
+            let image = Image::parse(&bytes).unwrap();
+            let object = image.object(1).unwrap();
+            match image.signature_data(object) {
+                Ok(data) => assert!(fits && i64::try_from(data.len()) == Ok(size)),
+                Err(error) => {
+                    assert!(!fits);
+                    assert_eq!(error, Error::SignatureTooLarge { id: 1, size });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_span_of_what_is_not_zero_is_exact_over_windows() {
+        let size = 2 * WINDOW + 100;
+        let base = image_of(&[(1, 1, 8776, i64::try_from(size).unwrap())]);
+        let spots = [
+            0,
+            1,
+            WINDOW - 1,
+            WINDOW,
+            2 * WINDOW - 1,
+            2 * WINDOW,
+            size - 1,
+        ];
+        let mut cases: Vec<Vec<usize>> = vec![Vec::new()];
+        for (index, first) in spots.iter().enumerate() {
+            cases.extend(spots[index..].iter().map(|last| vec![*first, *last]));
+        }
+        cases.push(spots.to_vec());
+        for set in cases {
+            let mut bytes = base.clone();
+            bytes.truncate(8776);
+            bytes.resize(8776 + size + 10, 0);
+            // Not part of the range.
+            bytes[8775] = 1;
+            bytes[8776 + size] = 1;
+            for at in &set {
+                bytes[8776 + at] = 0x80;
+            }
+            let image = Image::parse(&bytes).unwrap();
+            let wanted = set
+                .iter()
+                .min()
+                .zip(set.iter().max())
+                .map(|(first, last)| 8776 + first..8776 + last + 1);
+            assert_eq!(image.nonzero_span(8776..8776 + size), wanted, "{set:?}");
+        }
+        let image = Image::parse(&base).unwrap();
+        assert_eq!(image.nonzero_span(9000..9000), None);
+    }
+
+    #[test]
+    fn free_slots_with_anything_in_them_are_named() {
+        let mut bytes = two();
+        assert_eq!(Image::parse(&bytes).unwrap().untidy_slots().count(), 0);
+        for (slot, byte) in [(7, 584), (2, 0), (4, 9)] {
+            bytes[TABLE + slot * DESCRIPTOR_LEN + byte] = 1;
+        }
+        // Data behind the table is no slot.
+        bytes[8776] = 1;
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(image.untidy_slots().collect::<Vec<_>>(), [2, 4, 7]);
+    }
+
+    #[test]
+    fn what_was_lost_while_it_was_read_is_told_by_every_way_to_read() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        struct Losing(Vec<u8>, AtomicBool);
+        impl Backing for Losing {
+            fn bytes(&self) -> &[u8] {
+                &self.0
+            }
+            fn lost(&self) -> bool {
+                self.1.load(Ordering::Relaxed)
+            }
+        }
+        let losing = Losing(two(), AtomicBool::new(false));
+        let image = Image::parse(&losing).unwrap();
+        let object = image.object(1).unwrap();
+        assert!(image.still_there().is_ok());
+        assert!(image.digest(object, HashAlgorithm::Sha256).is_ok());
+        losing.1.store(true, Ordering::Relaxed);
+        assert_eq!(image.still_there(), Err(Error::Lost));
+        assert_eq!(
+            image.digest(object, HashAlgorithm::Sha256),
+            Err(Error::Lost)
+        );
+    }
+
+    #[test]
     fn semantic_faults_load_and_name_the_byte() {
         // Rows 10 to 21 of spec/sif.md 1.14; the second slot starts at 4681.
         let slot = TABLE + DESCRIPTOR_LEN;
@@ -1069,6 +1185,14 @@ pub(super) mod tests {
             })
             .is_empty()
         );
+        // Nothing lies nowhere.
+        assert!(
+            faults(|b| {
+                put(b, slot + 17, &0_i64.to_le_bytes());
+                put(b, slot + 25, &0_i64.to_le_bytes());
+            })
+            .is_empty()
+        );
         assert!(faults(|b| b[slot + 4] = 255).is_empty());
         assert!(faults(|b| put(b, slot + 5, &77_u32.to_le_bytes())).is_empty());
         assert!(faults(|b| put(b, slot, &1_i32.to_le_bytes())).is_empty());
@@ -1076,6 +1200,75 @@ pub(super) mod tests {
         let mut empty = image_of(&[]);
         put(&mut empty, 112, &99_999_i64.to_le_bytes());
         assert_eq!(Image::parse(&empty).unwrap().faults(), []);
+    }
+
+    #[test]
+    fn data_may_begin_anywhere_in_the_file_and_behind_it_only_without_objects() {
+        // Rows 11 and 12 of spec/sif.md 1.14; the file of `two` has 8790 bytes.
+        for at in [0, 1, 8776, 8790] {
+            assert!(faults(set(112, at)).is_empty(), "{at}");
+        }
+        for at in [8791, 1 << 40] {
+            let text = format!("data offset at byte 112 is {at}, file length is 8790");
+            assert_eq!(faults(set(112, at)), [text]);
+        }
+        // Objects without a byte are none here.
+        let mut empty = image_of(&[(1, 1, 8776, 0)]);
+        put(&mut empty, 112, &8777_i64.to_le_bytes());
+        assert_eq!(Image::parse(&empty).unwrap().faults(), []);
+        put(&mut empty, 112, &0_i64.to_le_bytes());
+        put(&mut empty, 120, &0_i64.to_le_bytes());
+        assert_eq!(Image::parse(&empty).unwrap().faults(), []);
+    }
+
+    #[test]
+    fn overlaps_are_found_to_the_byte() {
+        let found = |objects: &[(u32, u32, i64, i64)]| {
+            let bytes = image_of(objects);
+            let image = Image::parse(&bytes).unwrap();
+            let texts: Vec<_> = image.faults().iter().map(ToString::to_string).collect();
+            texts
+        };
+        // Between header and table, and right behind the table and each other.
+        assert_eq!(
+            found(&[(1, 1, 128, 3968), (2, 1, 8776, 1), (3, 1, 8777, 1)]),
+            [""; 0]
+        );
+        assert_eq!(
+            found(&[(1, 1, 127, 1)]),
+            ["object 1: data at byte 127 overlaps the global header"]
+        );
+        for (start, size) in [(128, 3969), (4095, 2), (4096, 1), (8775, 1), (200, 9000)] {
+            assert_eq!(
+                found(&[(1, 1, start, size)]),
+                [format!(
+                    "object 1: data at byte {start} overlaps the descriptor table"
+                )]
+            );
+        }
+        // Behind two that lie in it, the first still reaches on.
+        assert_eq!(
+            found(&[
+                (1, 1, 8776, 20),
+                (2, 1, 8778, 2),
+                (3, 1, 8790, 6),
+                (4, 1, 8795, 1),
+                (5, 1, 8796, 4),
+            ]),
+            [
+                "object 2: data at byte 8778 overlaps object 1",
+                "object 3: data at byte 8790 overlaps object 1",
+                "object 4: data at byte 8795 overlaps object 1",
+            ]
+        );
+        // One that reaches further takes over.
+        assert_eq!(
+            found(&[(1, 1, 8776, 4), (2, 1, 8778, 6), (3, 1, 8783, 1)]),
+            [
+                "object 2: data at byte 8778 overlaps object 1",
+                "object 3: data at byte 8783 overlaps object 2",
+            ]
+        );
     }
 
     #[test]

@@ -343,7 +343,6 @@ fn is_space(byte: &u8) -> bool {
 fn quote(byte: u8) -> String {
     match byte {
         b'\'' => r"'\''".to_owned(),
-        b'"' => "'\"'".to_owned(),
         b'\\' => r"'\\'".to_owned(),
         0x07 => r"'\a'".to_owned(),
         0x08 => r"'\b'".to_owned(),
@@ -606,6 +605,30 @@ mod tests {
                 format!("{failed}invalid character '{name}' after top-level value")
             );
         }
+        // Go 1.26 for each single byte behind an object.
+        for (byte, name) in [
+            (0x01, r"\x01"),
+            (0x07, r"\a"),
+            (0x08, r"\b"),
+            (0x0b, r"\v"),
+            (0x0c, r"\f"),
+            (0x1f, r"\x1f"),
+            (0x7e, "~"),
+            (0x7f, r"\x7f"),
+            (0x80, r"\u0080"),
+            (0x9f, r"\u009f"),
+            (0xa0, r"\u00a0"),
+            (0xa1, "\u{a1}"),
+            (0xac, "\u{ac}"),
+            (0xad, r"\u00ad"),
+            (0xae, "\u{ae}"),
+            (0xff, "\u{ff}"),
+        ] {
+            assert_eq!(
+                refusal(&[sealed.as_bytes(), &[byte]].concat(), &key),
+                format!("{failed}invalid character '{name}' after top-level value")
+            );
+        }
         assert!(
             open(
                 format!(" \t\r\n{sealed}\n ").as_bytes(),
@@ -667,6 +690,13 @@ mod tests {
             let error = open(malformed.as_bytes(), SIF_METADATA_TYPE, &key).unwrap_err();
             assert!(matches!(error, Error::Json(_)) && error.to_string().starts_with(failed));
             assert!(!is_envelope(malformed.as_bytes(), SIF_METADATA_TYPE));
+        }
+        for (malformed, wanted) in [
+            ("5", "expected an object"),
+            ("{\"signatures\":{}}", "expected a list of signatures"),
+        ] {
+            let said = refusal(malformed.as_bytes(), &key);
+            assert!(said.contains(wanted), "{said}");
         }
     }
 

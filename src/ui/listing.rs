@@ -2,7 +2,7 @@
 //!
 //! Source: spec/cli.md 6.4, 6.7 to 6.9, 12.6.
 
-use super::{is_plain, one_line};
+use super::{Tables, is_plain, one_line, tables};
 use crate::remote::address::same_service;
 use crate::remote::config::{Config, Credential, Endpoint};
 use std::fmt::Write as _;
@@ -56,6 +56,10 @@ pub fn keyservers(endpoint: &Endpoint, logins: &[Credential]) -> String {
         let logged_in = logins
             .iter()
             .any(|login| same_service(&login.uri, &keyserver.uri));
+        if tables() == Tables::Apptainer && !is_plain() {
+            let lock = if keyserver.insecure { "" } else { "🔒" };
+            return row([" ", &format!("#{order}"), &keyserver.uri, lock]);
+        }
         row([
             if is_plain() { "" } else { " " },
             &format!("#{order}"),
@@ -72,18 +76,37 @@ pub fn keyservers(endpoint: &Endpoint, logins: &[Credential]) -> String {
 }
 
 /// What stands in place of key servers that nobody knows.
-pub const NO_KEYSERVERS: &str = "(unable to fetch associated keyserver info for this endpoint)\n";
+pub fn no_keyservers() -> &'static str {
+    match tables() {
+        Tables::Apptainer => "   (unable to fetch associated keyserver info for this endpoint)\n",
+        _ => "(unable to fetch associated keyserver info for this endpoint)\n",
+    }
+}
 
 /// End of the list of key servers.
-pub const KEYSERVER_LEGEND: &str = "\n(* = system endpoint, ^ = default endpoint,\n \
-                                    + = user is logged in directly to this keyserver)\n";
+pub fn keyserver_legend() -> &'static str {
+    match tables() {
+        Tables::Apptainer => "\n(* = system endpoint, ^ = default endpoint)\n",
+        _ => {
+            "\n(* = system endpoint, ^ = default endpoint,\n \
+             + = user is logged in directly to this keyserver)\n"
+        }
+    }
+}
 
 /// Registries with stored logins.
 pub fn registries(logins: &[Credential]) -> String {
     let mut rows = vec![row(["URI", "SECURE?"])];
-    let is_registry = |uri: &str| uri.starts_with("docker://") || uri.starts_with("oras://");
+    let theirs = tables() == Tables::Apptainer;
+    let is_registry = |uri: &str| {
+        // Apptainer lists key servers as well.
+        theirs || uri.starts_with("docker://") || uri.starts_with("oras://")
+    };
     for login in logins.iter().filter(|login| is_registry(&login.uri)) {
         rows.push(row([&login.uri, security(login.insecure)]));
+    }
+    if theirs {
+        return format!("\n{}", table(&rows));
     }
     if rows.len() == 1 {
         return "\n(no registries with stored login information found)\n\n".to_owned();

@@ -20,6 +20,7 @@ pub mod tree;
 use std::cell::RefCell;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much is printed, in the numbers of the originals.
@@ -48,6 +49,35 @@ pub fn be_plain() {
 
 fn is_plain() -> bool {
     PLAIN.load(Ordering::Relaxed)
+}
+
+/// Whose tables are drawn, where they are not the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tables {
+    /// Our own, which are SingularityCE's.
+    #[default]
+    Own,
+    /// SingularityCE's, for programs that read them.
+    Singularity,
+    /// Apptainer's, for programs that read them.
+    Apptainer,
+}
+
+static TABLES: OnceLock<Tables> = OnceLock::new();
+
+/// Draws the tables of a program. Holds until the end of the process.
+pub fn draw_tables_of(program: Tables) {
+    // The first word counts: a process is called by one name.
+    let _ = TABLES.set(program);
+}
+
+fn tables() -> Tables {
+    TABLES.get().copied().unwrap_or_default()
+}
+
+/// Whether tables that programs may read are to be heard instead.
+fn is_heard() -> bool {
+    is_plain() && tables() == Tables::Own
 }
 
 /// The two output streams and their settings.
@@ -97,6 +127,11 @@ impl Ui {
     /// Tells something that only `--verbose` shows.
     pub fn verbose(&self, text: impl Display) {
         self.line(Level::Verbose, "VERBOSE", 34, &text);
+    }
+
+    /// Tells what only somebody who looks for a fault wants to know.
+    pub fn debug(&self, text: impl Display) {
+        self.line(Level::Debug, "DEBUG", 90, &text);
     }
 
     /// Tells something unexpected that does not stop the work.
@@ -151,6 +186,16 @@ impl Ui {
 /// Whether somebody looks at stderr.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()
+}
+
+/// How wide help is where nobody looks: as wide as that of the originals. `None` where there is a
+/// terminal or a `COLUMNS`, which decide then.
+pub fn width_without_terminal() -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok();
+    let is_told = columns.is_some_and(|columns| columns.parse::<usize>().is_ok());
+    let is_seen =
+        io::stdout().is_terminal() || io::stderr().is_terminal() || io::stdin().is_terminal();
+    (!is_told && !is_seen).then_some(80)
 }
 
 /// Prints plain text on stderr, without a label.

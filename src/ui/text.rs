@@ -1,6 +1,6 @@
 //! Renders listings and reports as the originals print them; decides nothing.
 
-use super::{Columns, escaped, one_line};
+use super::{Columns, Tables, escaped, is_heard, one_line, tables};
 use crate::key::index::{self, ListedKey};
 use crate::key::pgp::Entity;
 use crate::key::x509;
@@ -44,6 +44,9 @@ pub fn header(image: &Image<'_>) -> String {
 
 /// One row per object. Source: spec/sif.md 2.2.
 pub fn list(image: &Image<'_>) -> String {
+    if is_heard() {
+        return heard_list(image);
+    }
     let rule = "-".repeat(78);
     let mut out =
         format!("{rule}\nID   |GROUP   |LINK    |SIF POSITION (start-end)  |TYPE\n{rule}\n");
@@ -63,6 +66,38 @@ pub fn list(image: &Image<'_>) -> String {
             object.data_type(),
             type_suffix(object)
         );
+    }
+    out
+}
+
+/// The same without a drawing.
+fn heard_list(image: &Image<'_>) -> String {
+    let mut out = String::new();
+    for object in image.objects() {
+        let mut rows = vec![
+            ("Object", object.raw_id().to_string()),
+            (
+                "Type",
+                format!("{}{}", object.data_type(), type_suffix(object)),
+            ),
+            (
+                "Group",
+                group_text(object.group().map(|group| group.get())).to_lowercase(),
+            ),
+        ];
+        match object.link() {
+            Link::None => {}
+            Link::Object(id) => rows.push(("Linked to", format!("object {id}"))),
+            Link::Group(id) => rows.push(("Linked to", format!("group {id}"))),
+        }
+        let end = object.offset().wrapping_add(object.size());
+        rows.push(("Bytes", format!("{} to {end}", object.offset())));
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        for (name, value) in rows {
+            let _ = writeln!(out, "{name}: {value}");
+        }
     }
     out
 }
@@ -139,10 +174,13 @@ pub fn judged_at(at: u64) -> String {
 
 /// Whose signatures count for the demands on the signers.
 pub fn standing(standing: &[Standing]) -> String {
-    let mut out = format!(
-        "Signers that count:\nGROUP   |OBJECT  |SIGNER\n{}\n",
-        "-".repeat(48)
-    );
+    let mut out = match is_heard() {
+        true => String::new(),
+        false => format!(
+            "Signers that count:\nGROUP   |OBJECT  |SIGNER\n{}\n",
+            "-".repeat(48)
+        ),
+    };
     for entry in standing {
         let (group, object) = match entry.subject {
             Subject::Group(group) => (group.to_string(), "ALL".to_owned()),
@@ -153,7 +191,17 @@ pub fn standing(standing: &[Standing]) -> String {
         let names: Vec<String> = names.collect();
         let nobody = names.is_empty().then(|| "NONE".to_owned());
         for name in names.into_iter().chain(nobody) {
-            let _ = writeln!(out, "{group:<8}|{object:<8}|{}", one_line(&name));
+            let name = one_line(&name);
+            let _ = match is_heard() {
+                true => writeln!(
+                    out,
+                    "Signer that counts: {}, group {}, object {}",
+                    name.replace("NONE", "none"),
+                    group.to_lowercase(),
+                    object.to_lowercase()
+                ),
+                false => writeln!(out, "{group:<8}|{object:<8}|{name}"),
+            };
         }
     }
     out
@@ -187,6 +235,9 @@ pub fn signature(report: &SignatureReport, color: bool) -> String {
         let _ = writeln!(out, "Signature object {id} of {subject} ignored: {reason}");
         return out;
     }
+    if is_heard() {
+        return heard_signature(report);
+    }
     if let Some(Signer::Pgp(signer)) = &report.signer {
         pgp_signer(&mut out, signer, color);
     }
@@ -205,6 +256,40 @@ pub fn signature(report: &SignatureReport, color: bool) -> String {
             out,
             "\nError encountered during signature verification: {}\n",
             one_line(&failure.to_string())
+        );
+    }
+    out
+}
+
+/// One signature without a drawing, each fact on its line.
+fn heard_signature(report: &SignatureReport) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name}: {}", one_line(value));
+    };
+    if let Some(Signer::Pgp(signer)) = &report.signer {
+        if let Some(user) = &signer.user_id {
+            line("Signing entity", user);
+        }
+        line("Fingerprint", &signer.fingerprint.to_string());
+        line(
+            "Key",
+            match signer.origin {
+                Origin::Global => "from the keyring of all users",
+                Origin::Local => "from your keyring",
+                Origin::Remote => "from a key server",
+            },
+        );
+    }
+    for object in &report.verified {
+        let group = group_text(object.group.map(|group| group.get())).to_lowercase();
+        let (id, kind) = (object.id, object.data_type);
+        line("Object verified", &format!("{id}, {kind}, group {group}"));
+    }
+    if let Some(failure) = &report.failure {
+        line(
+            "Error encountered during signature verification",
+            &failure.to_string(),
         );
     }
     out
@@ -324,6 +409,7 @@ fn listed_key(
     let date = |text: &str, time: Option<i64>| match time {
         Some(time) => local(time),
         None if text == "none" => text.to_owned(),
+        None if tables() == Tables::Apptainer => String::new(),
         None => "[ultimate]".to_owned(),
     };
     let mut cells = if long {

@@ -2,6 +2,7 @@
 
 use crate::server::{Authority, Server, Stream, answer, hkp};
 use crate::tool::{Folder, fixture_text};
+use sigsif::key::pgp::entities_from_armored_or_binary;
 use sigsif::net::http::{Authorization, Client, Request};
 use sigsif::net::{Url, keystore};
 use std::io;
@@ -405,4 +406,44 @@ fn lists_with_broken_counts() {
         assert_eq!(outcome.code, code, "{body} {outcome:?}");
         assert!(outcome.stdout.starts_with(start), "{body} {outcome:?}");
     }
+}
+
+#[test]
+fn a_key_that_is_sent_a_thousand_times_is_one_key() {
+    let one = entities_from_armored_or_binary(fixture_text("keys/pgp-one.pub.asc").as_bytes());
+    let one = one.unwrap()[0].public_bytes();
+    let server = Server::answering(answer(200, &[], one.repeat(1000)));
+    let client = Client::new(None).unwrap();
+    let server = keystore::Server {
+        url: keystore::parse_url(&server.url()).unwrap(),
+        authorization: None,
+        insecure: false,
+    };
+    let found = keystore::find_signers(&client, &[server], 0x22CC_7329_2934_D01F);
+    assert_eq!(found.unwrap().len(), 1);
+}
+
+#[test]
+fn a_refresh_reads_the_keyring_a_few_times_whatever_comes() {
+    if std::process::Command::new("strace")
+        .arg("-V")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: no strace");
+        return;
+    }
+    let one = entities_from_armored_or_binary(fixture_text("keys/pgp-one.pub.asc").as_bytes());
+    let one = one.unwrap()[0].public_bytes();
+    let server = Server::answering(answer(200, &[], one.repeat(200)));
+    let folder = Folder::new().with_keyring();
+    let trace = folder.path("trace");
+    let front = ["strace", "-f", "-qq", "-e", "trace=openat", "-o"];
+    let front = [&front[..], &[trace.to_str().unwrap()]].concat();
+    let args = ["key", "refresh", "-u", &server.url(), ONE];
+    let outcome = folder.run_under(&front, &args, &[]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let opened = trace.matches("/pgp-public\"").count();
+    assert!((1..10).contains(&opened), "{opened}");
 }

@@ -95,6 +95,36 @@ fn every_missing_key_is_looked_up_once() {
 }
 
 #[test]
+fn an_image_causes_sixteen_look_ups_at_most() {
+    let folder = Folder::new().with(&["native/unsigned.sif"]);
+    let mut public = Vec::new();
+    for _ in 0..18 {
+        let pair = [
+            "key", "newpair", "--type", "ed25519", "-N", "A", "-E", "", "-C", "", "-P", "",
+        ];
+        let pair = [&pair[..], &["--push=false"]].concat();
+        assert_eq!(folder.run(&pair, &[]).code, 0);
+        assert_eq!(
+            folder.run(&["sign", "-k", "0", "unsigned.sif"], &[]).code,
+            0
+        );
+        let key = fingerprint(&folder);
+        let export = ["key", "export", "--armor", &key, "key.asc"];
+        assert_eq!(folder.run(&export, &[]).code, 0);
+        public.push(std::fs::read_to_string(folder.path("key.asc")).unwrap());
+        std::fs::remove_dir_all(folder.path("keys")).unwrap();
+    }
+    // All are known, so that the judgement goes on to the next.
+    let public: Vec<&str> = public.iter().map(String::as_str).collect();
+    let server = hkp(&public);
+    let outcome = folder.run(&["verify", "--url", &server.url(), "unsigned.sif"], &[]);
+    assert_eq!(outcome.code, 255, "{outcome:?}");
+    assert_eq!(server.seen().len(), 16);
+    let told = "the image names more than 16 unknown keys";
+    assert!(outcome.stderr.contains(told), "{outcome:?}");
+}
+
+#[test]
 fn pages_are_read_up_to_a_limit() {
     let server = Server::http(|seen, out| {
         let page = seen.path.split("x-pagetoken=").nth(1).unwrap_or("0");

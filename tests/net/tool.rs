@@ -1,9 +1,10 @@
 //! Runs the program in a folder of its own.
 
+use crate::called::Called;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir, Called);
 
 #[derive(Debug)]
 pub struct Outcome {
@@ -24,7 +25,12 @@ pub fn fixture_text(path: &str) -> String {
 
 impl Folder {
     pub fn new() -> Self {
-        let this = Self(tempfile::tempdir().unwrap());
+        Self::called(Called::Sigsif)
+    }
+
+    /// For calls by a name.
+    pub fn called(called: Called) -> Self {
+        let this = Self(tempfile::tempdir().unwrap(), called);
         for name in ["home", "cfg", "sys"] {
             std::fs::create_dir(this.path(name)).unwrap();
         }
@@ -66,16 +72,17 @@ impl Folder {
 
     /// Runs the program with another one in front, such as a tracer.
     pub fn run_under(&self, front: &[&str], args: &[&str], env: &[(&str, &str)]) -> Outcome {
-        let words = [front, &[env!("CARGO_BIN_EXE_sigsif")], args].concat();
+        let program = self.1.program(&self.path("bin"));
+        let words = [front, &[program.to_str().unwrap()], args].concat();
         let output = Command::new(words[0])
             .args(&words[1..])
             .current_dir(self.0.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
-            .env("SIGSIF_CONFIGDIR", self.path("cfg"))
+            .env(self.1.config(), self.path("cfg"))
             .env("SIGSIF_SYSCONFDIR", self.path("sys"))
-            .env("SIGSIF_KEYSDIR", self.path("keys"))
+            .env(self.1.keys(), self.path("keys"))
             .env("TZ", "UTC")
             .envs(env.iter().copied())
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@
 //! `http://localhost:<port>` is reached directly: the recorded ports become
 //! free ones with as many digits, so that tables keep their widths.
 
+use crate::called::Called;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -38,6 +39,7 @@ pub struct Lab {
     proxy: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     handler: Arc<Mutex<Box<Handler>>>,
+    called: Called,
 }
 
 pub struct Outcome {
@@ -48,6 +50,11 @@ pub struct Outcome {
 
 impl Lab {
     pub fn new() -> Self {
+        Self::called(Called::Sigsif)
+    }
+
+    /// For calls by a name.
+    pub fn called(called: Called) -> Self {
         let base = tempfile::tempdir().unwrap();
         for name in ["home", "cfg", "sys", "bin"] {
             std::fs::create_dir(base.path().join(name)).unwrap();
@@ -60,6 +67,7 @@ impl Lab {
             proxy: 0,
             seen: Arc::default(),
             handler: Arc::new(Mutex::new(Box::new(|_| (404, Vec::new(), String::new())))),
+            called,
         };
         let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         lab.proxy = proxy.local_addr().unwrap().port();
@@ -128,7 +136,7 @@ impl Lab {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sigsif"));
+        let mut command = Command::new(self.called.program(&self.path("links")));
         command.args(args.iter().map(|arg| self.real(arg)));
         self.set_up(&mut command);
         command
@@ -143,9 +151,9 @@ impl Lab {
                 "PATH",
                 format!("{}:/usr/bin:/bin", self.path("bin").display()),
             )
-            .env("SIGSIF_CONFIGDIR", self.path("cfg"))
+            .env(self.called.config(), self.path("cfg"))
             .env("SIGSIF_SYSCONFDIR", self.path("sys"))
-            .env("SIGSIF_KEYSDIR", self.path("keys"))
+            .env(self.called.keys(), self.path("keys"))
             .env("SIGSIF_CA_FILE", self.path("ca.pem"))
             .env("HTTPS_PROXY", format!("http://127.0.0.1:{}", self.proxy))
             .env("TZ", "UTC");

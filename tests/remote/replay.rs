@@ -1,9 +1,10 @@
 //! Replays recorded sessions of Apptainer 1.4.5.
 //!
-//! Exit codes, files and requests are compared exactly, texts after putting
-//! SingularityCE's words in the place of Apptainer's ([`in_ce_words`]). What is
+//! Exit codes, files and requests are compared exactly; texts word for word under
+//! the name `apptainer`, else after putting SingularityCE's words in the place of Apptainer's ([`in_their_words`]). What is
 //! decided otherwise stands in [`decided`], with the reason.
 
+use crate::called::Called;
 use crate::lab::{Lab, Seen, cloud, is_root, mode, registry};
 use serde_json::Value;
 use std::fs;
@@ -22,7 +23,7 @@ struct Decided {
     stderr: String,
 }
 
-fn decided(scenario: &str, step: u64) -> Option<Decided> {
+fn decided(scenario: &str, step: u64, called: Called) -> Option<Decided> {
     let says = |code, stdout: &str, stderr: &str| {
         Some(Decided {
             code,
@@ -34,7 +35,10 @@ fn decided(scenario: &str, step: u64) -> Option<Decided> {
         Keyserver  OK      v1.2.3   https://cloud.lab.test/keystore\n\
         Library    OK      v1.2.3   https://cloud.lab.test/library\n\
         Token      OK      v1.2.3   https://cloud.lab.test/token\n";
+    let theirs = called == Called::Apptainer;
     match (scenario, step) {
+        // What SingularityCE says in other words.
+        ("keyserver-login", 5 | 6) | ("remote-login-status", 21 | 22) if theirs => None,
         // An allowed --url is asked; the originals forget the server (bug).
         ("exclusive-url", 1) => says(
             0,
@@ -68,7 +72,10 @@ fn decided(scenario: &str, step: u64) -> Option<Decided> {
         ("keyserver-login", 14) => says(
             255,
             "",
-            "FATAL:   no keyserver given: sigsif keyserver logout <keyserver>\n",
+            &format!(
+                "FATAL:   no keyserver given: {} keyserver logout <keyserver>\n",
+                called.name()
+            ),
         ),
         // An address with a port keeps it.
         ("remote-add-list-use", 12) => says(
@@ -121,6 +128,14 @@ fn decided(scenario: &str, step: u64) -> Option<Decided> {
             "",
             "FATAL:   Keyserver client failed: error response from server: 404 Not Found\n",
         ),
+        // The endpoints by name.
+        ("remote-login-status", 25) if theirs => says(
+            0,
+            "\nDefaultRemote *\n   #1  https://keys.openpgp.org  🔒\n\nlab ^\n   \
+             (unable to fetch associated keyserver info for this endpoint)\n\
+             \n(* = system endpoint, ^ = default endpoint)\n",
+            "",
+        ),
         ("remote-login-status", 25) => says(
             0,
             "\nDefaultRemote *\n   #1  https://keys.openpgp.org  TLS  \n\nlab ^\n\
@@ -146,7 +161,10 @@ fn left_out(scenario: &str, step: u64) -> bool {
     matches!((scenario, step), ("remote-add-list-use", 7 | 9))
 }
 
-fn in_ce_words(argv: &[String], stdout: &str, stderr: &str) -> (String, String) {
+fn in_their_words(called: Called, argv: &[String], stdout: &str, stderr: &str) -> (String, String) {
+    if called == Called::Apptainer {
+        return (stdout.to_owned(), stderr.to_owned());
+    }
     let words: Vec<&str> = argv.iter().map(String::as_str).take(2).collect();
     let stdout = match words.as_slice() {
         ["keyserver", "list"] => key_server_list(stdout),
@@ -169,7 +187,7 @@ fn in_ce_words(argv: &[String], stdout: &str, stderr: &str) -> (String, String) 
         stderr.push('\n');
     }
     let stderr = stderr
-        .replace("'apptainer ", "'sigsif ")
+        .replace("'apptainer ", &format!("'{} ", called.name()))
         .replace("FATAL:   Error while", "FATAL:   error while");
     (stdout, stderr)
 }
@@ -195,10 +213,15 @@ const DEFAULT_SYSTEM: &str = "Active: DefaultRemote\nRemotes:\n  DefaultRemote:\
     URI: cloud.apptainer.org\n    System: true\n    Exclusive: false\n";
 
 fn replay(scenario: &str) {
-    if !is_root() {
-        return;
+    if is_root() {
+        for called in Called::ALL {
+            replay_called(called, scenario);
+        }
     }
-    let lab = Lab::new();
+}
+
+fn replay_called(called: Called, scenario: &str) {
+    let lab = Lab::called(called);
     let token = "t".repeat(300);
     let text = fs::read_to_string(fixture("remote/scenarios.jsonl")).unwrap();
     let steps = text
@@ -237,17 +260,18 @@ fn replay(scenario: &str) {
         lab.take_seen();
         let args: Vec<&str> = argv.iter().map(String::as_str).collect();
         let got = lab.run(&args, &stdin);
-        let (stdout, stderr) = in_ce_words(
+        let (stdout, stderr) = in_their_words(
+            called,
             &argv,
             step["stdout"].as_str().unwrap(),
             step["stderr"].as_str().unwrap(),
         );
-        let expected = decided(scenario, number).unwrap_or(Decided {
+        let expected = decided(scenario, number, called).unwrap_or(Decided {
             code: step["rc"].as_i64().unwrap(),
             stdout,
             stderr,
         });
-        let place = format!("{scenario} {number}: {argv:?}");
+        let place = format!("{called:?} {scenario} {number}: {argv:?}");
         assert_eq!(got.stderr, expected.stderr, "{place}");
         assert_eq!(got.stdout, expected.stdout, "{place}");
         assert_eq!(i64::from(got.code), expected.code, "{place}");

@@ -1,9 +1,10 @@
 //! `cli/cli.jsonl`: scenarios of sign, verify and key.
 
+use super::common::called::Called;
 use super::common::fixtures;
 use super::common::program::{Answer, Call, Input, Sandbox, run, run_as};
 use super::common::terminal::{Kind, Terminal};
-use super::judge::{Called, Judge, on_all_cores};
+use super::judge::{Judge, on_all_cores};
 use super::record::{self, Record};
 use super::wording;
 use sha2::{Digest, Sha256};

@@ -1,5 +1,6 @@
 //! Compares answers with records, and the list of differences with both.
 
+use super::common::called::Called;
 use super::common::program::Answer;
 use super::differences::{self, Difference};
 use super::record::Record;
@@ -9,28 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Mismatches that are printed.
 const PRINTED: usize = 20;
-
-/// The name by which the program is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Called {
-    /// Its own: answers are SingularityCE's.
-    Sigsif,
-    /// `singularity`.
-    Singularity,
-    /// `apptainer`: answers are the recorded ones, word for word.
-    Apptainer,
-}
-
-impl Called {
-    /// The name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sigsif => "sigsif",
-            Self::Singularity => "singularity",
-            Self::Apptainer => "apptainer",
-        }
-    }
-}
 
 /// Collects what a test finds out; fails at the end with all of it.
 pub struct Judge {
@@ -90,6 +69,9 @@ impl Judge {
                     difference.apply(&mut wanted, record)?;
                 }
             }
+            // The list has our own name, and commands in advice are quoted.
+            let quoted = format!("'{} ", self.called.name());
+            wanted.stderr = wanted.stderr.replace("'sigsif ", &quoted);
             if self.called == Called::Apptainer {
                 // The list has SingularityCE's capitals.
                 let capital = "FATAL:   Failed to ";

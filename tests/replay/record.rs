@@ -1,5 +1,6 @@
 //! One recorded call.
 
+use super::common::called::Called;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -11,6 +12,8 @@ use std::path::Path;
 pub struct Record {
     /// Scenario and step, or the command line: names the record in lists.
     pub name: String,
+    /// Whose answer this is.
+    pub origin: Called,
     /// What follows the program name.
     pub argv: Vec<String>,
     /// Exit code.
@@ -41,6 +44,7 @@ impl Record {
         let files = json["files"].as_object().cloned().unwrap_or_default();
         Self {
             name,
+            origin: Called::Apptainer,
             argv: array(&json["argv"]).iter().map(text).collect(),
             exit: json["rc"]
                 .as_i64()
@@ -55,6 +59,14 @@ impl Record {
                 .collect(),
             files: files.into_iter().collect(),
             json,
+        }
+    }
+
+    /// The same as an answer of SingularityCE.
+    pub fn of_singularity(self) -> Self {
+        Self {
+            origin: Called::Singularity,
+            ..self
         }
     }
 

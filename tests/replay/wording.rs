@@ -1,13 +1,27 @@
 //! Apptainer's answers in SingularityCE's words, and masks for what varies.
 
+use super::common::called::Called;
 use super::common::program::Answer;
-use super::judge::Called;
 use super::record::Record;
 
 /// The answer that is expected: the recorded one with SingularityCE's wording.
 ///
 /// Source: `fixtures/README.md`, spec/cli.md 0.4, 0.6, 0.7.
 pub fn expected(record: &Record, called: Called) -> Answer {
+    if record.origin == Called::Singularity {
+        let name = format!("\"{}\"", called.name());
+        let stderr = match record.exit {
+            // Only the sentence was kept.
+            1 => record.stderr.trim_end().replace("\"singularity\"", &name),
+            _ => record.stderr.clone(),
+        };
+        return Answer {
+            exit: record.exit,
+            stdout: record.stdout.clone(),
+            stderr,
+            echo: Vec::new(),
+        };
+    }
     let (stdout, stderr) = match (record.exit, called) {
         (1, _) => usage_apart(record, called),
         (_, Called::Apptainer) => (record.stdout.clone(), without_early_colour(&record.stderr)),
@@ -115,6 +129,10 @@ fn usage_sentence(stderr: &str, recorded: &Record, called: Called) -> Result<Str
         .ok_or_else(|| format!("no blank line after the sentence: {stderr:?}"))?;
     let options = usage_start(&recorded.stdout)
         .is_some_and(|at| recorded.stdout[at..].starts_with(b"Options for "));
+    let options = match recorded.origin {
+        Called::Singularity => rest.starts_with("Options for "),
+        _ => options,
+    };
     let block = if options { "Options for " } else { "Usage:\n" };
     if !rest.starts_with(block) {
         return Err(format!(

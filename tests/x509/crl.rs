@@ -21,9 +21,19 @@ struct House {
 }
 
 fn house() -> House {
+    house_with(&[])
+}
+
+/// With certificates that say where their list is.
+fn house_with(urls: &[&str]) -> House {
     let top = root("Root", key(), AS_IS);
     let numbered = |serial: u64| {
-        move |p: &mut rcgen::CertificateParams| p.serial_number = Some(SerialNumber::from(serial))
+        move |p: &mut rcgen::CertificateParams| {
+            p.serial_number = Some(SerialNumber::from(serial));
+            let uris = |url: &&str| vec![(*url).to_owned()];
+            let points = urls.iter().map(uris);
+            p.crl_distribution_points = points.map(|uris| CrlDistributionPoint { uris }).collect();
+        }
     };
     let middle = top.ca("Intermediate", key(), &numbered(16));
     let signer = middle.signer("Signer", key(), &numbered(17));
@@ -232,7 +242,7 @@ fn lists_age_but_what_they_revoked_stays_revoked() {
 
 #[test]
 fn a_list_says_nothing_outside_its_scope() {
-    let house = house();
+    let house = house_with(&["http://a/crl"]);
     let (middle, top) = (house.middle.crl(&[], &|_| {}), house.top.crl(&[], &|_| {}));
     let scoped = |party: &Party, scope, revoked: &[u64]| {
         party.crl(revoked, &|list| {
@@ -262,6 +272,24 @@ fn a_list_says_nothing_outside_its_scope() {
             house.judge(vec![scoped(&house.top, scope, &[]), middle.clone()]),
             expected(authority, "CN=Intermediate")
         );
+    }
+    // Nor of a certificate that names no list: it could be in any part.
+    let nameless = self::house();
+    let (top_of_all, part) = (
+        nameless.top.crl(&[], &|_| {}),
+        scoped(&nameless.middle, None, &[]),
+    );
+    assert_eq!(
+        nameless.judge(vec![part, top_of_all.clone()]),
+        unknown("CN=Signer", why)
+    );
+    // But what is on a part is revoked.
+    for list in [&[16, 17][..], &[17]] {
+        let part = scoped(&nameless.middle, None, list);
+        assert!(matches!(
+            nameless.judge(vec![part, top_of_all.clone()]),
+            Err(Error::Revoked { .. })
+        ));
     }
     // A certificate that names its list is covered by no other part.
     let pointing = |url: &'static str| {

@@ -802,3 +802,57 @@ fn a_leaf_names_its_certificate_in_any_way_it_likes() {
     assert_eq!(hostile.subject(), "CN=a\\, O\\=Good\\1b[2J");
     assert_eq!(read(&top.made).subject(), "CN=Root");
 }
+
+/// rcgen makes nothing that weak.
+#[test]
+fn what_is_signed_with_sha1_or_by_a_short_key_vouches_for_nothing() {
+    if support::tool("openssl").is_none() {
+        return support::skip_without("openssl");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let openssl = |line: &str| {
+        let mut command = Command::new("openssl");
+        command.args(line.split(' ')).current_dir(folder.path());
+        support::run(&mut command).expect(0);
+    };
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect(name);
+    let read = |name: &str| std::fs::read(folder.path().join(name)).expect(name);
+    put(
+        "leaf.ext",
+        "keyUsage=digitalSignature\nextendedKeyUsage=codeSigning\n",
+    );
+    put("index.txt", "");
+    put("number", "01\n");
+    put(
+        "ca.cnf",
+        "[ca]\ndefault_ca=c\n[c]\ndatabase=index.txt\ncrlnumber=number\n\
+         default_crl_days=36500\ncrl_extensions=e\n[e]\nauthorityKeyIdentifier=keyid\n",
+    );
+    openssl("req -newkey rsa:2048 -nodes -keyout leaf.key -subj /CN=Signer -out leaf.csr");
+    let judge = |bits: &str, leaf_digest: &str, list_digest: &str| {
+        openssl(&format!(
+            "req -x509 -newkey rsa:{bits} -nodes -keyout ca.key -subj /CN=Root -days 36500 \
+             -addext keyUsage=critical,keyCertSign,cRLSign -out ca.pem"
+        ));
+        openssl(&format!(
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 7 -days 36500 \
+             -{leaf_digest} -extfile leaf.ext -out leaf.pem"
+        ));
+        openssl(&format!(
+            "ca -gencrl -config ca.cnf -cert ca.pem -keyfile ca.key -md {list_digest} -out crl.pem"
+        ));
+        let trust = |crls| Trust {
+            roots: vec![Certificate::from_pem(&read("ca.pem")).expect("a root")],
+            intermediates: Vec::new(),
+            crls,
+        };
+        let leaf = Certificate::from_pem(&read("leaf.pem")).expect("a signer");
+        let lists = sigsif::key::crl::Crl::all_from_file(&read("crl.pem")).expect("a list");
+        let (at, now) = (NOW, NOW);
+        [Vec::new(), lists].map(|crls| trust(crls).validate(&leaf, Moment { at, now }).is_ok())
+    };
+    assert_eq!(judge("2048", "sha256", "sha256"), [true, true]);
+    assert_eq!(judge("2048", "sha1", "sha256"), [false, false]);
+    assert_eq!(judge("2048", "sha256", "sha1"), [true, false]);
+    assert_eq!(judge("1024", "sha256", "sha256"), [false, false]);
+}

@@ -23,7 +23,8 @@ const NO_KEY: &str = "failed to load key material: ";
     override_usage = "sigsif key generate-cosign-key-pair [options]",
     after_help = "Examples:\n  \
                   $ sigsif key generate-cosign-key-pair\n  \
-                  $ sigsif key generate-cosign-key-pair --output-key-prefix release --type ed25519"
+                  $ sigsif key generate-cosign-key-pair --output-key-prefix release \\\n      \
+                  --type ed25519"
 )]
 pub(super) struct GenerateArgs {
     /// path and name of the key files, less '.key' and '.pub'

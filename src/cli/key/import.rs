@@ -12,6 +12,7 @@ use crate::key::pgp::{
 };
 use crate::ui::Ui;
 use crate::ui::prompt::{Console, Prompt, Stream};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -72,14 +73,15 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
     }
     let entities = entities_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
     let target = target()?;
-    for entity in &entities {
-        if entity.has_secret() {
-            let told = import_pair(ui, args, entity, &target, &mut prompt)?;
-            if !told {
-                return Err(already_there(entity));
+    for run in entities.chunk_by(|one, next| !one.has_secret() && !next.has_secret()) {
+        match run {
+            [entity] if entity.has_secret() => {
+                let told = import_pair(ui, args, entity, &target, &mut prompt)?;
+                if !told {
+                    return Err(already_there(entity));
+                }
             }
-        } else {
-            import_public(ui, entity, target.public())?;
+            run => import_public(ui, run, target.public())?,
         }
     }
     Ok(())
@@ -94,7 +96,8 @@ fn import_update(
     named: &dyn Fn(String) -> String,
     prompt: &mut dyn Prompt,
 ) -> Result<(), String> {
-    let with_secret = update.entity().ok().filter(|entity| entity.has_secret());
+    let alone = update.entity();
+    let with_secret = alone.as_ref().ok().filter(|entity| entity.has_secret());
     let mut told = false;
     if let Some(entity) = with_secret
         && !target.secret()?.holds(ui, entity)?
@@ -108,7 +111,7 @@ fn import_update(
     let mut known = false;
     if let Target::Local(folder) = target {
         let ring = Ring::Local(folder, Which::Secret);
-        let merged = merge_into(ui, &lock, ring, update)?;
+        let merged = merge_into(ui, &lock, ring, std::slice::from_ref(update))?;
         known = merged.is_some();
         match merged {
             Some((fingerprint, true)) => tell(fingerprint, MERGED, "private")?,
@@ -119,8 +122,8 @@ fn import_update(
         }
     }
     match (
-        merge_into(ui, &lock, target.public(), update)?,
-        update.entity(),
+        merge_into(ui, &lock, target.public(), std::slice::from_ref(update))?,
+        &alone,
     ) {
         (Some((fingerprint, true)), _) => tell(fingerprint, MERGED, "public"),
         (Some((fingerprint, false)), _) => tell(fingerprint, UNCHANGED, "public"),
@@ -136,7 +139,7 @@ fn import_update(
     }
 }
 
-/// Adds to a key of a ring what an update brings. The caller holds the lock.
+/// Adds to a key of a ring what updates about it bring. The caller holds the lock.
 ///
 /// Returns the key and whether it changed, or nothing if the ring does not have it.
 ///
@@ -146,18 +149,27 @@ pub(super) fn merge_into(
     ui: &Ui,
     lock: &Lock,
     ring: Ring<'_>,
-    update: &Update,
+    updates: &[Update],
 ) -> Result<Option<(Fingerprint, bool)>, String> {
     let keyring = ring.load(ui)?;
+    let is_meant = |stored: &Entity| updates.iter().any(|update| update.is_about(stored));
     let mut entities = keyring.entities().iter().enumerate();
-    let Some((index, stored)) = entities.find(|(_, stored)| update.is_about(stored)) else {
+    let Some((index, stored)) = entities.find(|(_, stored)| is_meant(stored)) else {
         return Ok(None);
     };
-    let merged = pgp::merge(stored, update).map_err(|error| error.to_string())?;
-    if let Some(packets) = &merged {
+    let mut news = None;
+    let mut current = stored.clone();
+    for update in updates.iter().filter(|update| update.is_about(stored)) {
+        let merged = pgp::merge(&current, update).map_err(|error| error.to_string())?;
+        if let Some(packets) = merged {
+            current = Entity::read(&packets).map_err(|error| error.to_string())?;
+            news = Some(packets);
+        }
+    }
+    if let Some(packets) = &news {
         ring.replace(ui, lock, &keyring.with(index, packets))?;
     }
-    Ok(Some((stored.fingerprint(), merged.is_some())))
+    Ok(Some((stored.fingerprint(), news.is_some())))
 }
 
 /// The keyring that a command is about.
@@ -209,7 +221,7 @@ fn import_pair(
     let (secret, public) = (target.secret()?, target.public());
     // Before the questions, and again under the lock.
     if secret.holds(ui, entity)? {
-        import_public(ui, entity, public)?;
+        import_public(ui, std::slice::from_ref(entity), public)?;
         return Ok(true);
     }
     let bytes = protected(ui, args, entity, prompt)?;
@@ -272,13 +284,27 @@ fn protected(
     }
 }
 
-fn import_public(ui: &Ui, entity: &Entity, ring: Ring<'_>) -> Result<(), String> {
+/// Adds keys up to the first that is known. The keyring is read and written once: a file may hold
+/// any number of keys.
+fn import_public(ui: &Ui, entities: &[Entity], ring: Ring<'_>) -> Result<(), String> {
     let lock = ring.lock()?;
-    if ring.holds(ui, entity)? {
-        return Err(already_there(entity));
+    let stored = ring.load(ui)?;
+    let mut known: HashSet<_> = stored.entities().iter().map(Entity::fingerprint).collect();
+    let count = entities
+        .iter()
+        .take_while(|e| known.insert(e.fingerprint()));
+    let (new, rest) = entities.split_at_checked(count.count()).unwrap_or_default();
+    if !new.is_empty() {
+        let packets: Vec<u8> = new.iter().flat_map(Entity::public_bytes).collect();
+        ring.append(&lock, &packets)?;
     }
-    ring.append(&lock, &entity.public_bytes())?;
-    tell(entity.fingerprint(), ADDED, "public")
+    for entity in new {
+        tell(entity.fingerprint(), ADDED, "public")?;
+    }
+    match rest.first() {
+        Some(known) => Err(already_there(known)),
+        None => Ok(()),
+    }
 }
 
 fn already_there(entity: &Entity) -> String {

@@ -268,31 +268,31 @@ fn refresh_one(
         .position(fingerprint)
         .and_then(|at| keyring.entities().get(at));
     // Hockeypuck answers for a revoked key with the bare revocation.
-    let about = updates
+    let about: Vec<Update> = updates
         .into_iter()
         .filter(|update| stored.is_some_and(|stored| update.is_about(stored)))
-        .map(Update::without_foreign_signatures);
-    let mut found = false;
+        .take(MAX_UPDATES)
+        .map(Update::without_foreign_signatures)
+        .collect();
+    if about.is_empty() {
+        return Err(Useless("the key server did not send this key".to_owned()));
+    }
+    let lock = target.public().lock()?;
+    // A revocation must also stop the secret key from signing.
+    let secret = match target {
+        Target::Local(folder) => Some(Ring::Local(folder, Which::Secret)),
+        Target::Global(_) => None,
+    };
     let mut changed = false;
-    for update in about {
-        found = true;
-        let lock = target.public().lock()?;
-        // A revocation must also stop the secret key from signing.
-        let secret = match target {
-            Target::Local(folder) => Some(Ring::Local(folder, Which::Secret)),
-            Target::Global(_) => None,
-        };
-        for ring in secret.into_iter().chain([target.public()]) {
-            let merged = merge_into(ui, &lock, ring, &update)?;
-            changed |= merged.is_some_and(|(_, changed)| changed);
-        }
+    for ring in secret.into_iter().chain([target.public()]) {
+        let merged = merge_into(ui, &lock, ring, &about)?;
+        changed |= merged.is_some_and(|(_, changed)| changed);
     }
-    match (found, changed) {
-        (false, _) => Err(Useless("the key server did not send this key".to_owned())),
-        (true, true) => Ok("changed"),
-        (true, false) => Ok("unchanged"),
-    }
+    Ok(if changed { "changed" } else { "unchanged" })
 }
+
+/// Copies of one key, and revocations of it, that are looked at in one answer.
+const MAX_UPDATES: usize = 16;
 
 /// Why there is no server to ask.
 pub(super) struct NoConnection(servers::Error);

@@ -79,12 +79,14 @@ fn remove_from(ui: &Ui, ring: Ring<'_>, selector: &Selector) -> Result<(), Strin
     let select = || {
         let keyring = ring.load(ui)?;
         let found = selector.find(keyring.entities());
-        let index = found.map(|(index, _)| index).map_err(|e| e.to_string())?;
-        Ok::<_, String>((keyring, index))
+        let key = found.map(|(_, entity)| entity.fingerprint());
+        let key = key.map_err(|e| e.to_string())?;
+        Ok::<_, String>((keyring, key))
     };
     // What is not there needs no lock, which takes a folder that can be locked.
     select()?;
     let lock = ring.lock()?;
-    let (keyring, index) = select()?;
-    ring.replace(ui, &lock, &keyring.without(index))
+    let (keyring, key) = select()?;
+    // All copies: what was removed must not count any more.
+    ring.replace(ui, &lock, &keyring.without(&key))
 }

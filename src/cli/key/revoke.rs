@@ -3,6 +3,7 @@
 use super::import::merge_into;
 use super::{Ring, open_folder};
 use crate::cli::passphrase::{self, Source};
+use crate::cli::program::call;
 use crate::cli::{self, Error, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
 use crate::key::pgp::{self, Entity, Keyring, Reason, SecretState, Selector};
@@ -47,7 +48,8 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     let fingerprint = revoke(ui, args, &selector, &mut Console).map_err(fail)?;
     cli::print(format!("Key with fingerprint {fingerprint} revoked\n"))?;
     ui.info(format_args!(
-        "Others learn of it from the new public key: 'sigsif key export {fingerprint} FILE'"
+        "Others learn of it from the new public key: '{}'",
+        call(&format!("key export {fingerprint} FILE"))
     ));
     Ok(())
 }
@@ -89,7 +91,7 @@ fn revoke(
         _ => make(args, entity, now, prompt)?,
     };
     let updates = pgp::updates_from_armored_or_binary(&packets).map_err(|e| e.to_string())?;
-    let update = updates.first().ok_or_else(String::new)?;
+    let update = updates.get(..1).ok_or_else(String::new)?;
 
     let lock = folder.lock().map_err(|error| error.to_string())?;
     let ring = |which| Ring::Local(&folder, which);

@@ -2,6 +2,7 @@
 //!
 //! Source: spec/cli.md 9.2.
 
+use super::super::program::call;
 use super::super::transfer::library::{LibraryReference, Opened};
 use super::super::{Cause, Error};
 use super::direct::{self, into_file};
@@ -203,11 +204,11 @@ fn architecture(config: &[u8]) -> String {
 fn failed(error: library::Error) -> Cause {
     let detail = match &error {
         library::Error::Transfer(error) => super::super::transfer::hint(error),
-        library::Error::Unauthorized => Some(
-            "A token for the library comes with 'sigsif remote login'; --library and libraries \
-             that a URI names get none"
-                .to_owned(),
-        ),
+        library::Error::Unauthorized => Some(format!(
+            "A token for the library comes with '{}'; --library and libraries that a URI \
+                 names get none",
+            call("remote login")
+        )),
         _ => None,
     };
     Cause {

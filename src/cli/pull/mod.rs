@@ -35,7 +35,8 @@ use std::time::Instant;
     override_usage = "sigsif pull [options] [output file] <URI>",
     after_help = "Examples:\n  \
                   $ sigsif pull docker://registry.example.org/tools:1\n  \
-                  $ sigsif pull --with-cosign --key cosign.pub docker://registry.example.org/tools:1\n  \
+                  $ sigsif pull --with-cosign --key cosign.pub \\\n      \
+                  docker://registry.example.org/tools:1\n  \
                   $ sigsif pull tools.sif oras://registry.example.org/tools:1\n  \
                   $ sigsif pull library://lab/default/alpine:3.21"
 )]

@@ -2,6 +2,7 @@
 //!
 //! Source: SingularityCE `internal/pkg/ocisif`; spec/oci-sif-cosign.md 5.2 and 5.5.
 
+use super::super::program::call;
 use super::super::pull::docker::LayerFormat;
 use super::super::transfer::artifacts::Role;
 use super::super::transfer::merge::{self, Addition, put_bytes};
@@ -262,11 +263,10 @@ impl Push<'_, '_, '_> {
             return Err(Cause {
                 text: "cannot push signature - invalidated by transforming layer format to tar"
                     .to_owned(),
-                detail: Some(
-                    "Push without --with-cosign and sign what is in the registry then: \
-                     'sigsif sign --cosign docker://...'"
-                        .to_owned(),
-                ),
+                detail: Some(format!(
+                    "Push without --with-cosign and sign what is in the registry then: '{}'",
+                    call("sign --cosign docker://...")
+                )),
             });
         }
         Ok(must)

@@ -2,6 +2,7 @@
 //!
 //! Source: SingularityCE `internal/pkg/client/library`; sylabs/scs-library-client.
 
+use super::super::program::call;
 use super::super::transfer::library::{LibraryReference, open};
 use super::super::transfer::{Connection, hint};
 use super::super::verify::{Form, JudgeArgs};
@@ -58,10 +59,10 @@ pub(super) fn run(
     if !opened.has_token {
         return Err(Error::Fatal {
             text: "Cannot push image to library: no authentication token".to_owned(),
-            detail: Some(
-                "'sigsif remote login' stores the token of the endpoint whose library is used"
-                    .to_owned(),
-            ),
+            detail: Some(format!(
+                "'{}' stores the token of the endpoint whose library is used",
+                call("remote login")
+            )),
         });
     }
     if wanted.allow_unsigned {

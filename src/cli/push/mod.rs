@@ -24,7 +24,8 @@ use std::time::Instant;
 #[command(
     override_usage = "sigsif push [options] <image path> <URI>",
     after_help = "Examples:\n  \
-                  $ sigsif push --with-cosign tools.oci.sif docker://registry.example.org/tools:1\n  \
+                  $ sigsif push --with-cosign tools.oci.sif \\\n      \
+                  docker://registry.example.org/tools:1\n  \
                   $ sigsif push tools.sif library://lab/default/tools:1\n  \
                   $ sigsif push tools.sif oras://registry.example.org/tools:1"
 )]

@@ -21,9 +21,12 @@ use std::path::Path;
 #[command(
     override_usage = "sigsif sif add [options] <sif_path> <object_path>",
     after_help = "Examples:\n  \
-                  $ sigsif sif add --datatype 6 --groupid 1 --filename labels.json image.sif labels.json\n  \
-                  $ sigsif sif add --datatype 4 --parttype 2 --partfs 1 --partarch 2 --groupid 1 image.sif root.squashfs\n  \
-                  $ curl -s https://example.org/sbom | sigsif sif add --datatype 9 --sbomformat spdx-json --groupid 1 image.sif -"
+                  $ sigsif sif add --datatype 6 --groupid 1 --filename labels.json \\\n      \
+                  image.sif labels.json\n  \
+                  $ sigsif sif add --datatype 4 --parttype 2 --partfs 1 \\\n      \
+                  --partarch 2 --groupid 1 image.sif root.squashfs\n  \
+                  $ curl -s https://example.org/sbom | sigsif sif add --datatype 9 \\\n      \
+                  --sbomformat spdx-json --groupid 1 image.sif -"
 )]
 pub(super) struct Args {
     /// the type of data to add

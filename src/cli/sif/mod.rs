@@ -50,7 +50,7 @@ enum Command {
     },
     /// List data objects
     #[command(
-        override_usage = "sigsif sif list <sif_path>",
+        override_usage = "sigsif sif list [options] <sif_path>",
         after_help = "Examples:\n  \
                   $ sigsif sif list image.sif\n  \
                   $ sigsif sif list --coverage image.sif"
@@ -138,7 +138,12 @@ impl Failure {
     /// The error of a command, named by its words.
     fn told(self, path: &[&str]) -> Error {
         match self {
-            Self::Cause(cause) => Error::Usage(usage::failed(path, cause.text, cause.detail)),
+            Self::Cause(cause) => {
+                let command = path.last().copied().unwrap_or_default();
+                let hint = || super::hint::of_sif(command, &cause.text);
+                let detail = cause.detail.clone().or_else(hint);
+                Error::Usage(usage::failed(path, cause.text, detail))
+            }
             Self::Output(error) => error,
         }
     }

@@ -3,7 +3,7 @@
 mod cosign;
 
 use super::passphrase::{self, Source};
-use super::program::{Program, called_as};
+use super::program::{Program, call, called_as};
 use super::transfer::RegistryArgs;
 use super::{Cause, Error, go, private_key, usage};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
@@ -202,8 +202,10 @@ fn choose_pgp_key(ui: &Ui, args: &Args, prompt: &mut dyn Prompt) -> Result<Signi
         let cause = Cause {
             text: "keyring is empty".to_owned(),
             detail: Some(format!(
-                "{} holds no key: make one with 'sigsif key newpair', or add one with 'sigsif key import'",
-                folder.join("pgp-secret").display()
+                "{} holds no key: make one with '{}', or add one with '{}'",
+                folder.join("pgp-secret").display(),
+                call("key newpair"),
+                call("key import")
             )),
         };
         return Err(cause.fatal(FAILED));
@@ -276,8 +278,9 @@ pub(super) fn parse_keyring(ui: &Ui, bytes: &[u8], file: &Path) -> Result<Keyrin
     let keyring = Keyring::parse(bytes).map_err(|error| {
         if bytes.starts_with(b"-----BEGIN PGP") {
             ui.info(format_args!(
-                "{} holds armored text; move it away and use 'sigsif key import' on it",
-                file.display()
+                "{} holds armored text; move it away and use '{}' on it",
+                file.display(),
+                call("key import")
             ));
         }
         KeyringError::Content(error)

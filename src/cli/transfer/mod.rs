@@ -7,8 +7,9 @@ pub(super) mod library;
 pub(super) mod merge;
 pub(super) mod sign;
 
+use super::program::{Program, call, called_as, docker_file};
 use super::{Error, env_value, servers};
-use crate::disk::config::{ConfigFile, DOCKER_FILE};
+use crate::disk::config::ConfigFile;
 use crate::disk::credential_helper;
 use crate::net::http::Client;
 use crate::net::registry::{self, Access, Credential, Session};
@@ -79,14 +80,19 @@ impl RegistryArgs {
     /// A bad value, or nobody to ask.
     pub(super) fn connect(&self) -> Result<Connection, Error> {
         let text = |name| env_value(name).map(|value| value.to_string_lossy().into_owned());
+        // The originals take these two without a prefix as well.
+        let bare = |name| {
+            let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+            value.filter(|_| called_as() != Program::Sigsif)
+        };
         let user = self
             .docker_username
             .clone()
-            .or_else(|| text("DOCKER_USERNAME"));
+            .or_else(|| text("DOCKER_USERNAME").or_else(|| bare("DOCKER_USERNAME")));
         let password = self
             .docker_password
             .clone()
-            .or_else(|| text("DOCKER_PASSWORD"));
+            .or_else(|| text("DOCKER_PASSWORD").or_else(|| bare("DOCKER_PASSWORD")));
         let given = match (self.docker_login, user, password) {
             (false, None, None) => None,
             (false, Some(user), Some(password)) => {
@@ -113,7 +119,7 @@ impl RegistryArgs {
             authfile: self
                 .authfile
                 .clone()
-                .or_else(|| env_value("AUTHFILE").map(PathBuf::from))
+                .or_else(|| env_value(called_as().authfile()).map(PathBuf::from))
                 .filter(|file| !file.as_os_str().is_empty()),
         })
     }
@@ -178,7 +184,10 @@ impl Connection {
         if let Some(file) = &self.authfile {
             // Docker's own file often is a link.
             let path = file.canonicalize().unwrap_or_else(|_| file.clone());
-            let found = lookup(&path, registry, repository).map_err(Error::fatal)?;
+            let found = match lookup(&path, registry, repository) {
+                Ok(found) => found,
+                Err(error) => return without_login(ui, error),
+            };
             if found.is_none() {
                 ui.warning(format_args!(
                     "{} has no login to {registry}",
@@ -187,11 +196,15 @@ impl Connection {
             }
             return Ok(found);
         }
+        if called_as() != Program::Sigsif {
+            let found = lookup(&docker_file(), registry, repository);
+            return found.or_else(|error| without_login(ui, error));
+        }
         let docker = std::env::var_os("DOCKER_CONFIG")
             .map(PathBuf::from)
             .or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
         let docker = docker.map(|folder| folder.join("config.json"));
-        let own = super::config_folder().join(DOCKER_FILE);
+        let own = docker_file();
         for (file, is_own) in [Some((own, true)), docker.map(|file| (file, false))]
             .into_iter()
             .flatten()
@@ -205,6 +218,15 @@ impl Connection {
         }
         Ok(None)
     }
+}
+
+/// A file with logins that cannot be used: the originals go on as nobody.
+fn without_login(ui: &Ui, error: String) -> Result<Option<Credential>, Error> {
+    if called_as() == Program::Sigsif {
+        return Err(Error::fatal(error));
+    }
+    ui.warning(error);
+    Ok(None)
 }
 
 /// The login to a repository in a file, or in the program that the file names.
@@ -269,10 +291,10 @@ pub(super) fn split_uri(uri: &str) -> (&str, &str) {
 /// Why a registry said no, and what helps.
 pub(super) fn hint(error: &registry::Error) -> Option<String> {
     match error.status() {
-        Some(401) => Some(
-            "The registry wants a login: 'sigsif registry login docker://HOST', or --docker-username"
-                .to_owned(),
-        ),
+        Some(401) => Some(format!(
+            "The registry wants a login: '{}', or --docker-username",
+            call("registry login docker://HOST")
+        )),
         Some(403) => Some("The login does not allow this in that repository".to_owned()),
         _ => match error {
             registry::Error::Http(crate::net::http::Error::Exchange {

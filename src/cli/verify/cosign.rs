@@ -1,5 +1,6 @@
 //! `verify --cosign`: judge the cosign signatures of an OCI-SIF.
 
+use super::super::program::call;
 use super::super::transfer::RegistryArgs;
 use super::super::{Cause, Error, go, oci, threads, usage};
 use super::demands;
@@ -359,10 +360,10 @@ pub(in crate::cli) fn look<T>(
 fn not_oci_sif(path: &Path, not: &str) -> Cause {
     Cause {
         text: format!("{not} an OCI-SIF: \"{}\"", path.display()),
-        detail: Some(
-            "The file has no (single) OCI root index; 'sigsif sif check' tells whether one was lost"
-                .to_owned(),
-        ),
+        detail: Some(format!(
+            "The file has no (single) OCI root index; '{}' tells whether one was lost",
+            call("sif check")
+        )),
     }
 }
 

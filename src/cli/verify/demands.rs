@@ -1,5 +1,6 @@
 //! `--require`, `--require-any`, `--ignore-unknown`: what is demanded of the signers.
 
+use super::super::program::call;
 use super::super::{Error, go, passphrase, usage};
 use super::material::NO_KEY;
 use crate::disk::errno_text;
@@ -87,9 +88,9 @@ fn signer(text: OsString, command: &str) -> Result<Signer, Error> {
             Ok(Signer::Certificate(path))
         }
         Err(_) if pem.trim_ascii_start().starts_with(b"-----BEGIN PGP ") => Err(fail(format!(
-            "{}: an OpenPGP key is required by its fingerprint; 'sigsif key import' brings it \
-             into the keyring",
-            path.display()
+            "{}: an OpenPGP key is required by its fingerprint; '{}' brings it into the keyring",
+            path.display(),
+            call("key import")
         ))),
         Err(error) => Err(fail(format!("{}: {error}", path.display()))),
     }

@@ -59,7 +59,8 @@ const FAILED: &str = "failed to verify container: ";
                   $ sigsif verify --strict --local image.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub image.oci.sif\n  \
                   $ sigsif verify --cosign --key cosign.pub --local-layout folder\n  \
-                  $ sigsif verify --cosign --key cosign.pub docker://registry.example.org/tools:1\n  \
+                  $ sigsif verify --cosign --key cosign.pub \\\n      \
+                  docker://registry.example.org/tools:1\n  \
                   $ sigsif verify --format json image.sif\n  \
                   $ sigsif verify --recursive --report all.jsonl images"
 )]

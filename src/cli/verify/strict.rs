@@ -1,5 +1,6 @@
 //! `verify --strict`: after the judgement, every byte must be accounted for.
 
+use super::super::program::call;
 use super::{Error, FAILED};
 use crate::coverage::{Coverage, Evidence};
 use crate::report::Report;
@@ -33,11 +34,11 @@ impl Judged {
         };
         Err(Error::Fatal {
             text: one_line(&format!("{FAILED}{}", refusal(coverage))),
-            detail: Some(
-                "The signatures hold, but say nothing about some bytes; 'sigsif sif repair' clears \
-                 leftovers of edits"
-                    .to_owned(),
-            ),
+            detail: Some(format!(
+                "The signatures hold, but say nothing about some bytes; '{}' clears leftovers of \
+                 edits",
+                call("sif repair")
+            )),
         })
     }
 }

@@ -7,7 +7,11 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use super::{Entity, Error, Keyring, Malformed};
+use super::{
+    Entity, Error, Fingerprint, Keyring, Malformed,
+    packet::{Packets, tag},
+    public::PublicKey,
+};
 
 /// Reads keys from a file that is binary or armored.
 ///
@@ -27,6 +31,87 @@ pub fn entities_from_armored_or_binary(data: &[u8]) -> Result<Vec<Entity>, Error
     }
     Ok(entities)
 }
+
+/// Of the keys of a file those that are looked for.
+#[derive(Default)]
+pub struct Selected {
+    /// Each key once, a few at most.
+    pub entities: Vec<Entity>,
+    /// The first key that is not looked for.
+    pub other: Option<Fingerprint>,
+    /// Why the last one that is looked for cannot be used.
+    fault: Option<Malformed>,
+}
+
+/// As [`entities_from_armored_or_binary`], for a file by somebody who may want to keep us busy: the
+/// signatures of a key are checked only if `is_wanted` says so of the primary key or of a sub-key.
+///
+/// # Errors
+/// As [`entities_from_armored_or_binary`].
+pub fn select_entities(
+    data: &[u8],
+    is_wanted: &dyn Fn(&Fingerprint) -> bool,
+) -> Result<Selected, Error> {
+    let mut selected = Selected::default();
+    if let Ok(raw) = Keyring::split(data) {
+        raw.into_iter()
+            .for_each(|raw| selected.look_at(raw, is_wanted));
+    } else {
+        for body in key_blocks(data) {
+            let body = body?;
+            let raw = Keyring::split(&body)?;
+            raw.into_iter()
+                .for_each(|raw| selected.look_at(raw, is_wanted));
+        }
+    }
+    match selected {
+        Selected {
+            ref entities,
+            other: None,
+            fault: Some(fault),
+        } if entities.is_empty() => Err(fault.into()),
+        selected => Ok(selected),
+    }
+}
+
+impl Selected {
+    fn look_at(&mut self, raw: &[u8], is_wanted: &dyn Fn(&Fingerprint) -> bool) {
+        let mut keys = Packets::new(raw)
+            .filter_map(Result::ok)
+            .filter(|packet| is_key(packet.tag))
+            .filter_map(|packet| PublicKey::parse(packet.body).ok())
+            .map(|key| key.fingerprint)
+            .peekable();
+        let Some(primary) = keys.peek().copied() else {
+            self.fault = Some(Malformed::Structural(
+                "first packet was not a public/private key",
+            ));
+            return;
+        };
+        if !keys.any(|key| is_wanted(&key)) {
+            self.other.get_or_insert(primary);
+            return;
+        }
+        let is_known = |known: &Entity| known.fingerprint() == primary;
+        if self.entities.len() >= MAX_SELECTED || self.entities.iter().any(is_known) {
+            return;
+        }
+        match Entity::read(raw) {
+            Ok(entity) => self.entities.push(entity),
+            Err(fault) => self.fault = Some(fault),
+        }
+    }
+}
+
+fn is_key(packet: u8) -> bool {
+    matches!(
+        packet,
+        tag::PUBLIC_KEY | tag::SECRET_KEY | tag::PUBLIC_SUBKEY | tag::SECRET_SUBKEY
+    )
+}
+
+/// Keys of one answer that are taken: all but one are odd.
+const MAX_SELECTED: usize = 4;
 
 /// What an armored block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -294,7 +294,28 @@ impl Entity {
         if signatures.iter().any(|signature| signature.expired(now)) {
             return Err(Unusable::SignatureExpired);
         }
+        // Behind all that go-crypto looks at, so that its reasons stay. Nothing in a signature
+        // proves when it was made: whoever stole the key signs for the time before, too.
+        if revoked_later(&self.revocations, now)
+            || subkey.is_some_and(|subkey| revoked_later(&subkey.revocations, now))
+            || identity.is_some_and(|identity| revoked_later(&identity.revocations, now))
+        {
+            return Err(Unusable::Revoked);
+        }
         Ok(())
+    }
+
+    /// Whether this copy of an entity says that the key with this fingerprint is revoked, or the
+    /// primary key.
+    pub(crate) fn revokes(&self, fingerprint: &Fingerprint, now: u64) -> bool {
+        let keys = self.keys().map(|(_, key)| key);
+        let mut named = keys.filter(|key| {
+            *key == KeyRef::Primary
+                || self
+                    .public_key(*key)
+                    .is_some_and(|public| public.fingerprint == *fingerprint)
+        });
+        named.any(|key| self.is_revoked_key(key, now))
     }
 
     pub(super) fn primary_key(&self) -> &PublicKey {
@@ -315,8 +336,8 @@ impl Entity {
             KeyRef::Primary => None,
             KeyRef::Subkey(at) => self.subkeys.get(at),
         };
-        revoked(&self.revocations, now)
-            || subkey.is_some_and(|subkey| revoked(&subkey.revocations, now))
+        let known = |all: &[Signature]| revoked(all, now) || revoked_later(all, now);
+        known(&self.revocations) || subkey.is_some_and(|subkey| known(&subkey.revocations))
     }
 
     /// The signature that carries the primary key's properties.
@@ -434,6 +455,12 @@ impl Identity {
         let flag = |signature: &Signature| signature.primary_user_id == Some(true);
         (flag(mine), mine.created) > (flag(theirs), theirs.created)
     }
+}
+
+/// Whether there is a revocation that was made behind the time of judgement.
+fn revoked_later(revocations: &[Signature], now: u64) -> bool {
+    let mut made = revocations.iter().map(|signature| signature.created);
+    made.any(|created| u64::from(created) > now)
 }
 
 /// A compromised key is revoked from the start, whatever the date of the revocation.

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use zeroize::Zeroizing;
 
 use super::{
-    Entity, Error, Fingerprint, Malformed,
+    Entity, Error, Fingerprint, Keyring, Malformed,
     armor::key_blocks,
     packet::{self, Packet, Packets, tag},
     public::{PublicKey, public_part},
-    reader::{check_binding, check_certification, check_on_key},
+    reader::{MAX_CHECKED, check_binding, check_certification, check_on_key},
     signature::{Signature, kind},
 };
 
@@ -20,7 +20,6 @@ pub struct Update {
     raw: Zeroizing<Vec<u8>>,
     with_foreign: bool,
     target: Target,
-    entity: Result<Entity, Malformed>,
 }
 
 enum Target {
@@ -30,12 +29,13 @@ enum Target {
 }
 
 impl Update {
-    /// The key as it is, if it is usable alone.
+    /// The key as it is, if it is usable alone. All its signatures are checked here, and not
+    /// before: of what a server sends most may be of no use.
     ///
     /// # Errors
     /// Why it is not.
-    pub fn entity(&self) -> Result<&Entity, &Malformed> {
-        self.entity.as_ref()
+    pub fn entity(&self) -> Result<Entity, Malformed> {
+        Entity::read(&self.raw)
     }
 
     /// Fingerprint of the key; nothing for a bare revocation.
@@ -113,6 +113,7 @@ pub fn merge(stored: &Entity, update: &Update) -> Result<Option<Zeroizing<Vec<u8
     let mut new_ids = Vec::new();
     let mut new_subkeys = Vec::new();
     let mut changed = false;
+    let mut budget = MAX_CHECKED;
     for news in self::parts(&update.raw) {
         match index.get(&news.name) {
             Some(at) => {
@@ -124,6 +125,7 @@ pub fn merge(stored: &Entity, update: &Update) -> Result<Option<Zeroizing<Vec<u8
                     &news,
                     &part.known(),
                     update.with_foreign,
+                    &mut budget,
                 );
                 changed |= !added.is_empty();
                 part.added.extend(added);
@@ -134,6 +136,7 @@ pub fn merge(stored: &Entity, update: &Update) -> Result<Option<Zeroizing<Vec<u8
                     &news,
                     &HashSet::new(),
                     update.with_foreign,
+                    &mut budget,
                 );
                 let bound = signatures
                     .iter()
@@ -266,42 +269,79 @@ fn parts(raw: &[u8]) -> Vec<Part<'_>> {
     parts
 }
 
-/// The signatures of a component that may be stored and are not known, each once.
+/// The signatures of a component that may be stored and are not known, each once. `budget` is the
+/// number of those that may still be checked.
+///
+/// Two signatures of the key itself that sign the same say the same: what stands unsigned in a
+/// packet can be anything, and who sends keys could make any number of packets of one signature.
 fn good_signatures<'a>(
     primary: &PublicKey,
     news: &Part<'a>,
     known: &HashSet<&[u8]>,
     with_foreign: bool,
+    budget: &mut usize,
 ) -> Vec<&'a [u8]> {
     let subkey = match news.name {
         Name::Subkey(public) => PublicKey::parse(public).ok(),
         _ => None,
     };
+    let holds = |signature: &Signature| match (news.name, signature.kind) {
+        (Name::Primary, kind::KEY_REVOCATION) => is_own_revocation(primary, signature),
+        (Name::Primary, kind::DIRECT) => check_on_key(primary, signature).is_ok(),
+        (Name::Id(tag, id), kind::GENERIC..=kind::POSITIVE | kind::USER_ID_REVOCATION) => {
+            check_certification(primary, tag, id, signature).is_ok()
+        }
+        (Name::Subkey(_), _) => subkey
+            .as_ref()
+            .is_some_and(|subkey| check_binding(primary, subkey, signature).is_ok()),
+        _ => false,
+    };
+    let is_own = |signature: &Signature| signature.issued_by(&primary.fingerprint, primary.key_id);
+    // Stored ones hold: else the entity would not have been read.
+    let mut said: HashSet<Vec<u8>> = known
+        .iter()
+        .filter_map(|body| Signature::parse(body).ok())
+        .filter(is_own)
+        .map(|signature| signature.suffix)
+        .collect();
     let mut seen = HashSet::new();
-    news.signatures()
-        .filter(|body| !known.contains(body) && seen.insert(*body))
-        .filter(|body| {
-            // What cannot be read, and what is not meant for others, is left out.
-            let Ok(signature) = Signature::parse(body) else {
-                return false;
-            };
-            let own = signature.issued_by(&primary.fingerprint, primary.key_id);
-            if !own && !with_foreign {
-                return false;
+    let mut good = Vec::new();
+    for body in news.signatures() {
+        if known.contains(body) || !seen.insert(body) {
+            continue;
+        }
+        // What cannot be read, and what is not meant for others, is left out.
+        let Ok(signature) = Signature::parse(body) else {
+            continue;
+        };
+        if !is_own(&signature) && !matches!(news.name, Name::Subkey(_)) {
+            // Nobody can check it here.
+            let fits = matches!(
+                (news.name, signature.kind),
+                (Name::Primary, kind::DIRECT)
+                    | (
+                        Name::Id(..),
+                        kind::GENERIC..=kind::POSITIVE | kind::USER_ID_REVOCATION
+                    )
+            );
+            if fits && with_foreign {
+                good.push(body);
             }
-            match (news.name, signature.kind) {
-                (Name::Primary, kind::KEY_REVOCATION) => is_own_revocation(primary, &signature),
-                (Name::Primary, kind::DIRECT) => !own || check_on_key(primary, &signature).is_ok(),
-                (Name::Id(tag, id), kind::GENERIC..=kind::POSITIVE | kind::USER_ID_REVOCATION) => {
-                    !own || check_certification(primary, tag, id, &signature).is_ok()
-                }
-                (Name::Subkey(_), _) => subkey
-                    .as_ref()
-                    .is_some_and(|subkey| check_binding(primary, subkey, &signature).is_ok()),
-                _ => false,
-            }
-        })
-        .collect()
+            continue;
+        }
+        if !is_own(&signature) && !with_foreign || said.contains(&signature.suffix) {
+            continue;
+        }
+        let Some(left) = budget.checked_sub(1) else {
+            break;
+        };
+        *budget = left;
+        if holds(&signature) {
+            good.push(body);
+            said.insert(signature.suffix);
+        }
+    }
+    good
 }
 
 /// Whether one of these checked signatures makes a component part of the key.
@@ -320,24 +360,8 @@ fn is_own_revocation(primary: &PublicKey, signature: &Signature) -> bool {
         && check_on_key(primary, signature).is_ok()
 }
 
-/// Cuts concatenated packets at their primary keys.
 fn split(data: &[u8]) -> Result<Vec<Update>, Malformed> {
-    let mut updates = Vec::new();
-    let mut rest = data;
-    let mut length = 0usize;
-    for packet in Packets::new(data) {
-        let packet = packet?;
-        if matches!(packet.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) && length > 0 {
-            let (head, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            updates.push(read(head)?);
-            (rest, length) = (behind, 0);
-        }
-        length = length.saturating_add(packet.raw.len());
-    }
-    if !rest.is_empty() {
-        updates.push(read(rest)?);
-    }
-    Ok(updates)
+    Keyring::split(data)?.into_iter().map(read).collect()
 }
 
 fn read(raw: &[u8]) -> Result<Update, Malformed> {
@@ -361,7 +385,6 @@ fn read(raw: &[u8]) -> Result<Update, Malformed> {
     Ok(Update {
         raw: Zeroizing::new(raw.to_vec()),
         with_foreign: true,
-        entity: Entity::read(raw),
         target,
     })
 }
@@ -370,7 +393,7 @@ fn read(raw: &[u8]) -> Result<Update, Malformed> {
 mod tests {
     use super::*;
     use crate::key::pgp::{
-        ArmorKind, Keyring, Reason, encode_armor, revocation,
+        ArmorKind, Reason, encode_armor, revocation,
         signature::write_subpacket,
         tests::{NOW, fixture},
     };

@@ -29,7 +29,10 @@ use std::{collections::HashMap, fmt};
 use zeroize::Zeroizing;
 
 pub use self::{
-    armor::{ArmorKind, encode as encode_armor, entities_from_armored_or_binary},
+    armor::{
+        ArmorKind, Selected, encode as encode_armor, entities_from_armored_or_binary,
+        select_entities,
+    },
     entity::{Entity, SecretState, Unusable, UserId},
     generate::{KeyType, NewPair, Params, generate},
     inspect::KeyInfo,
@@ -198,19 +201,30 @@ impl Keyring {
     /// "tag byte does not have MSB set" for armored text.
     pub fn parse(data: &[u8]) -> Result<Self, Error> {
         let mut keyring = Self::default();
+        for raw in Self::split(data)? {
+            keyring.add(raw);
+        }
+        Ok(keyring)
+    }
+
+    /// Cuts concatenated packets at their primary keys.
+    pub(super) fn split(data: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+        let mut parts = Vec::new();
         let mut rest = data;
         let mut length = 0usize;
         for packet in Packets::new(data) {
             let packet = packet?;
-            if matches!(packet.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) {
-                let (entity, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                keyring.add(entity);
+            if matches!(packet.tag, tag::PUBLIC_KEY | tag::SECRET_KEY) && length > 0 {
+                let (part, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                parts.push(part);
                 (rest, length) = (behind, 0);
             }
             length = length.saturating_add(packet.raw.len());
         }
-        keyring.add(rest);
-        Ok(keyring)
+        if !rest.is_empty() {
+            parts.push(rest);
+        }
+        Ok(parts)
     }
 
     /// Makes a keyring of entities, for example those fetched from a server.
@@ -261,15 +275,32 @@ impl Keyring {
             .filter_map(|(index, _)| self.entities.get(index))
     }
 
-    /// The keyring file without one entity; everything else, skipped parts included, is
+    /// Entities with this primary fingerprint, in file order: one, unless the file is odd.
+    pub(crate) fn copies(&self, fingerprint: &Fingerprint) -> impl Iterator<Item = &Entity> {
+        let places = self.by_id.get(&fingerprint.key_id()).into_iter().flatten();
+        places
+            .filter(|(_, key)| *key == KeyRef::Primary)
+            .filter_map(|(index, _)| self.entities.get(*index))
+            .filter(move |entity| entity.fingerprint() == *fingerprint)
+    }
+
+    /// The keyring file without any copy of a key; everything else, skipped parts included, is
     /// unchanged.
-    pub fn without(&self, index: usize) -> Zeroizing<Vec<u8>> {
-        self.with(index, &[])
+    pub fn without(&self, fingerprint: &Fingerprint) -> Zeroizing<Vec<u8>> {
+        self.replaced(&[], |_, entity| entity.fingerprint() == *fingerprint)
     }
 
     /// The keyring file with other packets in the place of one entity; everything else, skipped
     /// parts included, is unchanged.
     pub fn with(&self, index: usize, packets: &[u8]) -> Zeroizing<Vec<u8>> {
+        self.replaced(packets, |at, _| at == index)
+    }
+
+    fn replaced(
+        &self,
+        packets: &[u8],
+        is_meant: impl Fn(usize, &Entity) -> bool,
+    ) -> Zeroizing<Vec<u8>> {
         // Sized beforehand so that growing leaves no copies of secrets behind.
         let size: usize = self
             .parts
@@ -282,8 +313,11 @@ impl Keyring {
         let mut out = Zeroizing::new(Vec::with_capacity(size.saturating_add(packets.len())));
         for part in &self.parts {
             let bytes = match part {
-                Part::Entity(at) if *at == index => packets,
-                Part::Entity(at) => self.entities.get(*at).map_or(&[][..], Entity::raw),
+                Part::Entity(at) => match self.entities.get(*at) {
+                    Some(entity) if is_meant(*at, entity) => packets,
+                    Some(entity) => entity.raw(),
+                    None => &[],
+                },
                 Part::Skipped(bytes, _) => bytes,
             };
             out.extend_from_slice(bytes);
@@ -305,9 +339,6 @@ impl Keyring {
     }
 
     fn add(&mut self, raw: &[u8]) {
-        if raw.is_empty() {
-            return;
-        }
         match (Entity::read(raw), self.parts.last_mut()) {
             (Ok(entity), _) => self.push(entity),
             // Neighbours are joined: a file of nothing but scraps stays one part.

@@ -23,6 +23,8 @@ pub(super) struct Reader<'a> {
     /// Index of each user id, so that repeated ones are found in constant time.
     known: HashMap<Vec<u8>, usize>,
     pub(super) subkeys: Vec<Subkey>,
+    /// Signatures that were checked.
+    checked: usize,
 }
 
 /// What the signatures being read belong to.
@@ -52,6 +54,7 @@ impl<'a> Reader<'a> {
             identities: Vec::new(),
             known: HashMap::new(),
             subkeys: Vec::new(),
+            checked: 0,
         }
     }
 
@@ -101,6 +104,16 @@ impl<'a> Reader<'a> {
             Err(error) => return Err(error),
         };
         let primary = self.primary;
+        let is_checked = match &self.component {
+            Component::Primary => signature.kind == kind::KEY_REVOCATION,
+            Component::UserId { .. } => signature.issued_by(&primary.fingerprint, primary.key_id),
+            Component::Subkey { .. } => true,
+            Component::UnknownSubkey => false,
+        };
+        self.checked = self.checked.saturating_add(usize::from(is_checked));
+        if self.checked > MAX_CHECKED {
+            return Err(Malformed::Structural("too many self-signatures"));
+        }
         match &mut self.component {
             Component::Primary => match signature.kind {
                 kind::KEY_REVOCATION => {
@@ -288,5 +301,7 @@ fn newer(signature: &Signature, known: Option<&Signature>) -> bool {
     known.is_none_or(|known| signature.created > known.created)
 }
 
+/// Self-signatures of one key; the slowest kinds take some hundredths of a second to check each.
+pub(super) const MAX_CHECKED: usize = 2000;
 /// GnuPG's own limit; a hash over the user id is made per self-signature.
 const MAX_USER_ID: usize = 2048;

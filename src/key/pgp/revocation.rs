@@ -9,7 +9,7 @@ use super::{
 /// Why a key is revoked (RFC 9580, section 5.2.3.31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Not told; verifiers treat the key as if it had been compromised.
+    /// Not told.
     None,
     /// Another key takes its place; older signatures lose their worth all the same.
     Superseded,

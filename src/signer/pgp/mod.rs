@@ -202,7 +202,17 @@ pub fn open(data: &[u8], keyrings: &[&Keyring], now: u64) -> Result<Opened, Fail
             user_id: entity.primary_user_id().map(|id| id.raw.clone()),
             created: u64::from(signature.created),
         };
-        return match entity.check(key, Some(&signature), now) {
+        // A copy of the key in another keyring may know of a revocation that this one does not.
+        let revoked = || {
+            let fingerprint = entity.fingerprint();
+            let copies = keyrings.iter().flat_map(|ring| ring.copies(&fingerprint));
+            match { copies }.any(|copy| copy.revokes(&public.fingerprint, now)) {
+                true => Err(Unusable::Revoked),
+                false => Ok(()),
+            }
+        };
+        let verdict = entity.check(key, Some(&signature), now);
+        return match verdict.and_then(|()| revoked()) {
             Ok(()) => Ok(Opened {
                 payload: message.plaintext().to_vec(),
                 signer,

@@ -322,6 +322,171 @@ fn every_cut_is_survived() {
     }
 }
 
+/// The message of `gpg/ed25519.json.asc` around other packets, then any text.
+fn with_packets(packets: &[u8], tail: &str) -> Vec<u8> {
+    let good = fixture("gpg/ed25519.json.asc");
+    let mark = b"-----BEGIN PGP SIGNATURE-----\n\n";
+    let at = good.windows(mark.len()).position(|w| w == mark).unwrap() + mark.len();
+    let mut message = good[..at].to_vec();
+    for line in STANDARD.encode(packets).as_bytes().chunks(LINE) {
+        message.extend_from_slice(line);
+        message.push(b'\n');
+    }
+    message.extend_from_slice(tail.as_bytes());
+    message.extend_from_slice(b"-----END PGP SIGNATURE-----\n");
+    message
+}
+
+fn packets_of(name: &str) -> Vec<u8> {
+    let message = parse(&fixture(name)).unwrap();
+    message.signature_body().to_vec()
+}
+
+/// Recorded from go-crypto 1.4.1 with `judge`, a one-byte packet in front of the signature.
+#[test]
+fn packets_before_the_signature_are_judged_as_by_go_crypto() {
+    let keyring = keyring("gpg/ed25519.pub");
+    let signature = packets_of("gpg/ed25519.json.asc");
+    let answer = |packet: &[u8]| {
+        let message = with_packets(&[packet, &signature].concat(), "");
+        match open(&message, &[&keyring], NOW) {
+            Ok(opened) => opened.signer().primary_fingerprint().to_string()[32..].to_owned(),
+            Err(failure) => failure.to_string(),
+        }
+    };
+    let held = "55CA2F60";
+    assert_eq!(answer(b""), held);
+    assert_eq!(answer(b"\xca\x03PGP"), held, "a marker");
+    let marker = "openpgp: invalid data: invalid marker packet";
+    assert_eq!(answer(b"\xca\x03PGQ"), marker);
+    assert_eq!(answer(b"\xca\x02PG"), marker);
+    for tag in (0..64).filter(|tag| !(1..=11).contains(tag)) {
+        let wanted = match tag {
+            12 | 40.. => held.to_owned(),
+            // Go reads these and complains of their content, or that they are no signature.
+            13 | 14 | 17 | 18 | 20 | 21 => {
+                "openpgp: invalid data: non signature packet found".to_owned()
+            }
+            _ => format!("openpgp: unknown critical packet type: {tag}"),
+        };
+        assert_eq!(answer(&[0xc0 | tag, 1, 0]), wanted, "{tag}");
+    }
+}
+
+/// go-crypto: `illegal base64 data` for the first two, known to differ in words.
+#[test]
+fn a_packet_that_broken_armor_cuts_is_the_fault_of_the_armor() {
+    let keyring = keyring("gpg/ed25519.pub");
+    let signature = packets_of("gpg/ed25519.json.asc");
+    let fail = |packets: &[u8], tail| {
+        let failed = open(&with_packets(packets, tail), &[&keyring], NOW).unwrap_err();
+        failed.to_string()
+    };
+    let armor = "openpgp: invalid data: armor invalid";
+    assert_eq!(fail(&signature[..60], "!!!!\n"), armor);
+    assert_eq!(fail(&signature[..3], "!!!!\n"), armor);
+    assert_eq!(fail(&signature[..60], ""), "unexpected EOF");
+}
+
+/// go-crypto: of two CRs the first protects the second, so the LF behind them gets its own.
+#[test]
+fn text_is_hashed_with_a_cr_before_every_unprotected_line_end() {
+    for (text, hashed) in [
+        ("a\nb", "a\r\nb"),
+        ("a\r\nb", "a\r\nb"),
+        ("a\r\r\nb", "a\r\r\r\nb"),
+        ("a\r\r\r\nb", "a\r\r\r\nb"),
+        ("\n\n", "\r\n\r\n"),
+        ("a\rb\n", "a\rb\r\n"),
+        ("a\r", "a\r"),
+    ] {
+        let found = clearsign::canonical(text.as_bytes());
+        assert_eq!(String::from_utf8(found).unwrap(), hashed, "{text:?}");
+    }
+}
+
+/// Octets of RFC 9580, section 9.5, and the names there.
+#[test]
+fn the_hash_line_names_the_hash_of_the_packet() {
+    let hash_of = |message: &[u8]| {
+        let body = parse(message).unwrap().signature_body().to_vec();
+        match Packets::new(&body).next().unwrap().unwrap().body[3] {
+            8 => "SHA256",
+            9 => "SHA384",
+            10 => "SHA512",
+            11 => "SHA224",
+            other => panic!("{other}"),
+        }
+    };
+    let line = |message: &[u8]| {
+        let text = String::from_utf8(message.to_vec()).unwrap();
+        text.lines().nth(1).unwrap().to_owned()
+    };
+    let mut seen = Vec::new();
+    for name in ["ed25519", "p384", "p521", "newed448"] {
+        let made = sealed(&entity(&format!("gpg/{name}.sec")), None, b"text", false);
+        assert_eq!(line(&made), format!("Hash: {}", hash_of(&made)), "{name}");
+        seen.push(hash_of(&made));
+    }
+    assert_eq!(seen, ["SHA256", "SHA384", "SHA512", "SHA512"]);
+    // The line that GnuPG wrote stays when its message is written again.
+    for hash in ["sha224", "sha384", "sha512"] {
+        let message = fixture(&format!("gpg/ed25519.{hash}.asc"));
+        let again = canonical(&message).unwrap().bytes;
+        assert_eq!(line(&again), line(&message));
+        assert_eq!(line(&again), format!("Hash: {}", hash.to_uppercase()));
+    }
+}
+
+#[test]
+fn binary_signatures_have_their_one_form_too() {
+    let secret = entity("gpg/ed25519.sec");
+    let key = secret.unlock(None).unwrap();
+    let (framed, signed) = clearsign::frame(b"- a\nb");
+    let mut area = Vec::new();
+    signature::write_subpacket(&mut area, 2 | CRITICAL, &1_795_000_000_u32.to_be_bytes());
+    signature::write_subpacket(&mut area, 16, &key.key_id().to_be_bytes());
+    let make = |kind| {
+        let body = key.sign(kind, HashAlgorithm::SHA256, &area, &[&signed]);
+        let mut packet = Vec::new();
+        packet::write(&mut packet, tag::SIGNATURE, &body.unwrap());
+        assemble(HashAlgorithm::SHA256, &framed, &packet, false)
+    };
+    let made = make(kind::BINARY);
+    let ring = keyring("gpg/ed25519.sec");
+    let opened = open(&made, &[&ring], NOW).unwrap();
+    assert_eq!(opened.payload(), b"- a\nb");
+    assert_eq!(canonical(&made).unwrap().bytes, made);
+    // A standalone signature (RFC 9580, section 5.2.1.3) covers no text.
+    let standalone = make(2);
+    let refused = open(&standalone, &[&ring], NOW).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "openpgp: unsupported feature: unsupported signature type: 2"
+    );
+    assert!(canonical(&standalone).is_none());
+}
+
+#[test]
+fn the_signer_is_found_where_it_stands_in_its_keyring() {
+    let both = [fixture("gpg/p256.pub"), fixture("gpg/ed25519.pub")].concat();
+    let ring = Keyring::parse(&both).unwrap();
+    for (name, place) in [("p256", 0), ("ed25519", 1)] {
+        let message = fixture(&format!("gpg/{name}.json.asc"));
+        let opened = open(&message, &[&ring], NOW).unwrap();
+        assert_eq!(opened.signer().entity_index(), place);
+        let named = ring.entities()[place].fingerprint();
+        assert_eq!(*opened.signer().primary_fingerprint(), named);
+    }
+}
+
+#[test]
+fn a_clear_signed_message_is_known_from_other_data() {
+    assert!(is_clear_signed(&fixture("gpg/p256.json.asc")));
+    assert!(!is_clear_signed(&fixture("gpg/p256.pub")));
+    assert!(!is_clear_signed(b""));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
