@@ -514,7 +514,7 @@ fn clearsign_sequoia(data: &[u8]) -> bool {
         }
         None
     };
-    let Some(theirs) = (likes == 1).then(read).flatten() else {
+    let Some(theirs) = read() else {
         return false;
     };
     // It keeps the line ends.
@@ -580,11 +580,11 @@ fn tar_crate(data: &[u8]) -> bool {
         let Ok(entry) = entry else { return false };
         let link = entry.link_name_bytes().unwrap_or_default().into_owned();
         let kind = match entry.header().entry_type() {
-            // Headers for an entry that does not come: for Go, and here, the end.
+            // It shows headers of other formats, and of an entry that does not come.
             tar::EntryType::GNULongName
             | tar::EntryType::GNULongLink
             | tar::EntryType::XHeader
-            | tar::EntryType::XGlobalHeader => continue,
+            | tar::EntryType::XGlobalHeader => return false,
             tar::EntryType::Link => Kind::HardLink(link),
             tar::EntryType::Symlink => Kind::SymbolicLink(link),
             tar::EntryType::Directory => Kind::Directory,
