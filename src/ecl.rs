@@ -10,7 +10,7 @@ use crate::report::{Failure, Report};
 use crate::scope::{self, Legacy, Selection};
 use crate::sif::Image;
 use crate::verify::{self, KeyMaterial, Request};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use toml::Value;
 
@@ -350,8 +350,9 @@ fn named_signers(image: &Image<'_>, report: &Report) -> Named {
     for subject in &report.checked {
         by_subject.entry(*subject).or_default();
     }
+    let descriptors: HashMap<_, _> = image.signatures().map(|o| (o.raw_id(), o)).collect();
     for signature in &report.signatures {
-        let descriptor = image.signatures().find(|o| o.raw_id() == signature.object);
+        let descriptor = descriptors.get(&signature.object);
         let fingerprint = descriptor.and_then(|object| object.signature_fingerprint());
         let Some(fingerprint) = fingerprint.map(hex::encode) else {
             continue;

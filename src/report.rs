@@ -5,6 +5,7 @@ use crate::payload::simple::SimpleSigning;
 use crate::sif::types::DataType;
 use crate::sif::{Descriptor, GroupId, Link};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 /// Where a PGP key was found.
@@ -47,7 +48,7 @@ pub struct Report {
 }
 
 /// What has to be signed: a whole group, or one object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// All objects of a group.
     Group(GroupId),
@@ -383,13 +384,11 @@ impl Report {
     /// Whether nothing speaks against the image, and for everything that was checked there is a
     /// signature that holds.
     pub fn is_verified(&self) -> bool {
-        let is_signed = |subject: &Subject| {
-            let mut signatures = self.signatures.iter();
-            signatures.any(|s| s.subject() == *subject && s.failure.is_none())
-        };
+        let valid = self.signatures.iter().filter(|s| s.failure.is_none());
+        let signed: HashSet<Subject> = valid.map(SignatureReport::subject).collect();
         self.first_failure.is_none()
             && !self.checked.is_empty()
-            && self.checked.iter().all(is_signed)
+            && self.checked.iter().all(|subject| signed.contains(subject))
     }
 }
 

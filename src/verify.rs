@@ -10,6 +10,8 @@ pub mod attestation;
 mod bundle;
 pub mod cosign;
 pub mod layout;
+#[cfg(test)]
+mod tests;
 
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
@@ -24,7 +26,7 @@ use crate::sif::digests::{Digests, Extent, Wanted};
 use crate::sif::types::DataType;
 use crate::sif::{self, Descriptor, Fault, Image, Link, MAX_SIGNATURE_LEN};
 use crate::signer::{dsse, pgp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// OpenPGP keyrings, and whose they are.
@@ -187,11 +189,11 @@ fn judged_tasks(image: &Image<'_>, request: &Request) -> Result<Vec<Task>, Error
 ///
 /// A cut signature is met where the originals meet it, in their words.
 fn require_judgeable(image: &Image<'_>) -> Result<(), Error> {
-    let cut_signature = |id: u32| image.signatures().any(|object| object.raw_id() == id);
+    let signatures: HashSet<u32> = image.signatures().map(Descriptor::raw_id).collect();
     let fault = image
         .faults()
         .iter()
-        .find(|fault| !matches!(fault, Fault::PastEnd { id, .. } if cut_signature(*id)));
+        .find(|fault| !matches!(fault, Fault::PastEnd { id, .. } if signatures.contains(id)));
     match fault {
         Some(fault) => Err(sif::Error::Malformed(fault.clone()).into()),
         None => Ok(()),
@@ -286,6 +288,8 @@ struct Opener<'i, 'a> {
     contents: HashMap<usize, Content<'a>>,
     by_link: HashMap<Link, Vec<&'i Descriptor>>,
     missing_keys: Vec<u64>,
+    /// The same: one signature can name hundreds of thousands.
+    known_missing: HashSet<u64>,
 }
 
 impl<'i, 'a> Opener<'i, 'a> {
@@ -304,6 +308,7 @@ impl<'i, 'a> Opener<'i, 'a> {
             contents: HashMap::new(),
             by_link,
             missing_keys: Vec::new(),
+            known_missing: HashSet::new(),
         }
     }
 
@@ -500,7 +505,7 @@ impl<'i, 'a> Opener<'i, 'a> {
                 if matches!(refusal.error(), pgp::Error::UnknownSigner) {
                     report.unknown_signer = true;
                     for id in pgp::issuers(data) {
-                        if !self.missing_keys.contains(&id) {
+                        if self.known_missing.insert(id) {
                             self.missing_keys.push(id);
                         }
                     }

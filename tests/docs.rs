@@ -16,3 +16,5 @@ mod help;
 mod packaging;
 #[path = "docs/pages.rs"]
 mod pages;
+#[path = "docs/work.rs"]
+mod work;

@@ -292,7 +292,7 @@ fn unsound_objects() -> Vec<Row> {
                 table::put_i64(b, of_two(field::OFFSET), i64::MAX);
             }),
             view: Shows(""),
-            sign: Fails("overflow"),
+            sign: Fails("far behind the end of the file"),
             verify: Fails("data object descriptor integrity compromised: 2"),
         },
         semantic(

@@ -135,6 +135,30 @@ fn reports_become_a_page_by_a_command() {
     run(&mut home.sigsif(["report", "html", "page.html"])).expect(1);
 }
 
+#[test]
+fn many_signers_of_one_image_take_no_time() {
+    let time = |count: usize| {
+        let by = |n: usize| {
+            let signer = pgp(&format!("{n:040X}"), "somebody", 1);
+            let verdict = if n.is_multiple_of(2) {
+                "valid"
+            } else {
+                "invalid"
+            };
+            signature(verdict, None, signer, true)
+        };
+        let line = image("a.sif", "refused", None, (0..count).map(by).collect());
+        let line = line.to_string();
+        let begin = Instant::now();
+        let mut page = Page::new(MADE);
+        page.add(&line).expect("a line");
+        begin.elapsed()
+    };
+    // Eight times as many take about eight times as long, not sixty-four times.
+    let (few, many) = (time(20_000), time(160_000));
+    assert!(many < 30 * few, "{few:?}, {many:?}");
+}
+
 fn written(page: &Page) -> String {
     let mut out = Vec::new();
     page.write(&mut out).expect("memory");

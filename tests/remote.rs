@@ -6,6 +6,8 @@
 mod called;
 #[path = "remote/durable.rs"]
 mod durable;
+#[path = "remote/hostile.rs"]
+mod hostile;
 #[path = "remote/lab.rs"]
 mod lab;
 #[path = "remote/replay.rs"]

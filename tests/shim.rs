@@ -415,7 +415,7 @@ fn who_looks_on_is_told_what_to_do_next() {
         (
             &["key", "remove", "abc"][..],
             255,
-            "'{} key list' shows the fingerprints",
+            "'{} key list' shows fingerprints",
         ),
         (&["key", "pull", "zz"], 2, "'{} key search NAME' finds it"),
         (
@@ -459,4 +459,57 @@ fn who_looks_on_is_told_what_to_do_next() {
             assert!(seen.contains(&told), "{args:?}: {seen}");
         }
     }
+}
+
+/// Apptainer 1.4.5 says so and does it; a script must not get help and exit code 0 instead.
+#[test]
+fn apptainer_still_knows_key_servers_of_remote() {
+    let desk = Desk::new();
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not root: what the administrator does is not tested");
+        return;
+    }
+    let file = desk.0.system().join("remote.yaml");
+    fs::write(
+        &file,
+        "Active: a\nRemotes:\n  a:\n    URI: h.test\n    System: true\n    Keyservers:\n    \
+         - URI: https://keys.test\n",
+    )
+    .expect("endpoints");
+    let told = |what: &str| {
+        format!(
+            "WARNING: 'remote {what}-keyserver' is deprecated and will be removed in a future \
+             release; running 'keyserver {what}'\n"
+        )
+    };
+    let args = [
+        "--nocolor",
+        "remote",
+        "add-keyserver",
+        "--insecure",
+        "a",
+        "https://x.test",
+    ];
+    let answer = desk.run("apptainer", &args, &[]);
+    assert_eq!((answer.exit, answer.stderr), (0, told("add")));
+    let text = fs::read_to_string(&file).expect("endpoints");
+    assert!(text.contains("https://x.test"), "{text}");
+    let args = ["remote", "remove-keyserver", "https://x.test"];
+    let answer = desk.run("apptainer", &args, &[]);
+    assert_eq!((answer.exit, answer.stderr), (0, told("remove")));
+    let text = fs::read_to_string(&file).expect("endpoints");
+    assert!(!text.contains("https://x.test"), "{text}");
+    let answer = desk.run("apptainer", &args, &[]);
+    let refused = "FATAL:   keyserver https://x.test is not configured\n";
+    assert_eq!(
+        (answer.exit, answer.stderr),
+        (255, told("remove") + refused)
+    );
+    // The others never did.
+    let answer = desk.run("singularity", &args, &[]);
+    assert!(
+        answer
+            .stdout
+            .starts_with(b"Manage singularity remote endpoints")
+    );
 }

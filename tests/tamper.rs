@@ -996,6 +996,27 @@ fn what_the_table_calls_undetected_is_so() {
     let signature = table::signature(&bytes);
     table::delete(&mut bytes, &signature);
     assert!(judge(&bytes, &public_key("p256")).is_verified());
+    // Signature objects that nobody looks at: of no group, of an object, of a group that is not
+    // there, and legacy ones. They hold anything, and make nothing verified.
+    let legacy = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSIFHASH:\n00\n\
+                  -----BEGIN PGP SIGNATURE-----\n\nwsFc\n-----END PGP SIGNATURE-----\n";
+    for (link, data) in [
+        (0, "payload"),
+        (2, "payload"),
+        (9 | MASK, "payload"),
+        (1 | MASK, legacy),
+    ] {
+        for (name, verified) in [("dsse-p256", true), ("unsigned", false)] {
+            let mut bytes = read_peers(&format!("native/{name}.sif"));
+            table::add(&mut bytes, table::SIGNATURE, 0, link, data.as_bytes());
+            let verdict = judge(&edited_hash(bytes), &public_key("p256"));
+            assert_eq!(
+                verdict.is_verified(),
+                verified,
+                "{link} {name}: {verdict:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "transfer/converters.rs"]
 mod converters;
+#[path = "transfer/hostile.rs"]
+mod hostile;
 #[path = "transfer/layers.rs"]
 mod layers;
 #[path = "transfer/peer.rs"]

@@ -14,7 +14,7 @@ use crate::sif::layout::{Gap, Kind, Layout, TABLE_HOME, is_interrupted, slot_ran
 use crate::sif::types::{Arch, DataType};
 use crate::sif::{self, DESCRIPTOR_LEN, Descriptor, ExtraError, Fault, Image, Link};
 use crate::signer::{dsse, pgp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -450,11 +450,19 @@ impl Examiner<'_, '_> {
             .iter()
             .map(|p| (p.object.slot(), p.padded_size()))
             .collect();
+        let told: HashSet<u32> = image
+            .faults()
+            .iter()
+            .filter_map(|fault| match fault {
+                Fault::GroupMask { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
         let mut free_from = 0;
         for (slot, object) in &used {
             self.free_slots(free_from, *slot);
             free_from = slot.saturating_add(1);
-            self.descriptor(object, padded.get(slot).copied());
+            self.descriptor(object, padded.get(slot).copied(), &told);
         }
         self.free_slots(free_from, image.capacity());
     }
@@ -477,7 +485,8 @@ impl Examiner<'_, '_> {
         }
     }
 
-    fn descriptor(&mut self, object: &Descriptor, padded: Option<i64>) {
+    /// `told`: objects without mask that are among the faults.
+    fn descriptor(&mut self, object: &Descriptor, padded: Option<i64>, told: &HashSet<u32>) {
         use Severity::{Note, Warning};
         let image = self.image;
         let mut add = |severity, at, len, problem| {
@@ -498,9 +507,7 @@ impl Examiner<'_, '_> {
         if usize::try_from(object.raw_id()) != Ok(expected) && object.raw_id() != 0 {
             add(Note, 5, 4, Problem::ForeignId { expected });
         }
-        let told =
-            |fault: &Fault| matches!(fault, Fault::GroupMask { id, .. } if *id == object.raw_id());
-        if object.group_mask_incomplete() && !image.faults().iter().any(told) {
+        if object.group_mask_incomplete() && !told.contains(&object.raw_id()) {
             add(Warning, 9, 4, Problem::Mask);
         }
         if object.group().is_none() && object.data_type() != DataType::Signature {

@@ -24,9 +24,12 @@ const OVERLAY_LAYER: &str = "application/vnd.sylabs.image.layer.v1.ext3";
 /// # Errors
 /// Only if the file became shorter while it was read.
 pub fn oci(image: &Image<'_>, threads: usize) -> Result<Vec<Finding>, sif::Error> {
+    let bytes = Hashed::of(image, threads)?;
     let mut examiner = Examiner {
         image,
-        changed: changed_blobs(image, threads)?,
+        changed: bytes.changed.clone(),
+        bytes,
+        held: HashMap::new(),
         findings: Vec::new(),
     };
     let roots: Vec<_> = of_type(image, DataType::OciRootIndex).collect();
@@ -45,35 +48,48 @@ pub fn oci(image: &Image<'_>, threads: usize) -> Result<Vec<Finding>, sif::Error
     Ok(examiner.findings)
 }
 
-/// Ids of blobs whose bytes are not those of their digest.
-pub(super) fn changed_blobs(
-    image: &Image<'_>,
-    threads: usize,
-) -> Result<BTreeSet<u32>, sif::Error> {
-    let objects = image.objects();
-    let is_blob = |object: &Descriptor| object.data_type() == DataType::OciBlob;
-    let named = objects
-        .iter()
-        .enumerate()
-        .filter(|(_, object)| is_blob(object));
-    let named: Vec<_> = named
-        .filter(|(_, object)| matches!(image.place(object), Place::Inside(_)))
-        .filter_map(|(index, object)| Some((index, object, object_digest(object).ok()?)))
-        .collect();
-    let key = |index: usize, digest: &Digest| (Extent::Object(index), digest.algorithm());
-    let wanted: Wanted = named
-        .iter()
-        .map(|(index, _, digest)| key(*index, digest))
-        .collect();
-    let digests = Digests::compute(image, &wanted, threads)?;
-    let is_changed = |(index, _, digest): &&(usize, &Descriptor, Digest)| {
-        digests.get(Extent::Object(*index), digest.algorithm()) != Some(digest)
-    };
-    Ok(named
-        .iter()
-        .filter(is_changed)
-        .map(|(_, object, _)| object.raw_id())
-        .collect())
+/// The blobs of an image, each hashed once.
+pub(super) struct Hashed {
+    /// Digests of the bytes, by slot.
+    found: HashMap<usize, Digest>,
+    /// Ids of blobs whose bytes are not those of their digest.
+    pub(super) changed: BTreeSet<u32>,
+}
+
+impl Hashed {
+    /// Hashes every blob that lies in the file and whose digest can be read.
+    pub(super) fn of(image: &Image<'_>, threads: usize) -> Result<Self, sif::Error> {
+        let blobs = image.objects().iter().enumerate();
+        let named: Vec<_> = blobs
+            .filter(|(_, object)| object.data_type() == DataType::OciBlob)
+            .filter(|(_, object)| matches!(image.place(object), Place::Inside(_)))
+            .filter_map(|(index, object)| Some((index, object, object_digest(object).ok()?)))
+            .collect();
+        let key = |index: usize, digest: &Digest| (Extent::Object(index), digest.algorithm());
+        let wanted: Wanted = named
+            .iter()
+            .map(|(index, _, digest)| key(*index, digest))
+            .collect();
+        let digests = Digests::compute(image, &wanted, threads)?;
+        let mut this = Self {
+            found: HashMap::new(),
+            changed: BTreeSet::new(),
+        };
+        for (index, object, expected) in named {
+            let Some(found) = digests.get(Extent::Object(index), expected.algorithm()) else {
+                continue;
+            };
+            if *found != expected {
+                this.changed.insert(object.raw_id());
+            }
+            this.found.insert(object.slot(), found.clone());
+        }
+        Ok(this)
+    }
+
+    fn digest(&self, object: &Descriptor) -> Option<&Digest> {
+        self.found.get(&object.slot())
+    }
 }
 
 fn of_type<'i>(image: &'i Image<'_>, wanted: DataType) -> impl Iterator<Item = &'i Descriptor> {
@@ -85,8 +101,11 @@ fn of_type<'i>(image: &'i Image<'_>, wanted: DataType) -> impl Iterator<Item = &
 
 struct Examiner<'a, 'i> {
     image: &'a Image<'i>,
-    /// Blobs whose bytes are not those of their digest.
+    bytes: Hashed,
+    /// Blobs whose bytes are not those of their digest, and that were not told yet.
     changed: BTreeSet<u32>,
+    /// What is known of groups: many duplicates may be in one.
+    held: HashMap<GroupId, bool>,
     findings: Vec<Finding>,
 }
 
@@ -107,17 +126,15 @@ impl Examiner<'_, '_> {
     }
 
     fn lost_root(&mut self) {
-        let blobs = || of_type(self.image, DataType::OciBlob);
-        let places = blobs().map(|object| data_range(self.image, object));
+        let blobs = of_type(self.image, DataType::OciBlob);
+        let places = blobs.map(|object| data_range(self.image, object));
         let Some(range) = places.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else {
             return;
         };
         // Blobs that name nothing are just blobs.
         let (severity, obstacle) = if root_index::has_documents(self.image) {
             let group = self.group_of_blobs();
-            let held = group
-                .filter(|group| is_held(self.image, *group))
-                .map(held_text);
+            let held = group.filter(|group| self.is_held(*group)).map(held_text);
             let rebuilt = root_index::rebuild(self.image, &self.changed);
             let why_not = rebuilt.err().map(|error| error.to_string());
             (Severity::Error, held.or(why_not))
@@ -202,10 +219,8 @@ impl Examiner<'_, '_> {
             let Ok(object) = self.image.object(id) else {
                 continue;
             };
-            let (Ok(expected), Ok(found)) = (
-                object_digest(object),
-                self.image.digest(object, HashAlgorithm::Sha256),
-            ) else {
+            let (Ok(expected), Some(found)) = (object_digest(object), self.bytes.digest(object))
+            else {
                 continue;
             };
             let (expected, found) = (expected.to_string(), found.to_string());
@@ -222,13 +237,12 @@ impl Examiner<'_, '_> {
             let Ok(digest) = object_digest(object) else {
                 continue;
             };
-            let id = object.raw_id();
-            let known = *first.entry(digest).or_insert(id);
-            if known != id {
+            let known: &Descriptor = first.entry(digest).or_insert(object);
+            if known.raw_id() != object.raw_id() {
                 let obstacle = self.obstacle(object, known);
                 let range = data_range(self.image, object);
                 let problem = Problem::DuplicateBlob {
-                    first: known,
+                    first: known.raw_id(),
                     obstacle,
                 };
                 self.add(Severity::Warning, range, object, problem);
@@ -237,16 +251,19 @@ impl Examiner<'_, '_> {
     }
 
     /// Why one of two blobs cannot go.
-    fn obstacle(&self, object: &Descriptor, first: u32) -> Option<String> {
-        let bytes = |object: &Descriptor| self.image.digest(object, HashAlgorithm::Sha256).ok();
-        let other = self.image.object(first).ok().and_then(bytes);
-        if bytes(object) != other {
+    fn obstacle(&mut self, object: &Descriptor, first: &Descriptor) -> Option<String> {
+        let bytes = |object: &Descriptor| self.bytes.digest(object);
+        if bytes(object).is_none() || bytes(object) != bytes(first) {
             return Some("their bytes differ".to_owned());
         }
         let group = object.group();
-        group
-            .filter(|group| is_held(self.image, *group))
-            .map(held_text)
+        group.filter(|group| self.is_held(*group)).map(held_text)
+    }
+
+    fn is_held(&mut self, group: GroupId) -> bool {
+        let image = self.image;
+        let known = self.held.entry(group);
+        *known.or_insert_with(|| is_held(image, group))
     }
 }
 

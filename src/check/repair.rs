@@ -66,7 +66,7 @@ pub fn plan(image: &Image<'_>, threads: usize) -> Result<Plan, Error> {
         match (&finding.problem, finding.object) {
             (Problem::DuplicateBlob { .. }, Some(id)) => edit.delete(id, Wipe::Keep)?,
             (Problem::LostRootIndex { .. }, _) => {
-                let damaged = oci::changed_blobs(image, threads)?;
+                let damaged = oci::Hashed::of(image, threads)?.changed;
                 let rebuilt = root_index::rebuild(image, &damaged)?;
                 plan.remarks.extend(
                     rebuilt

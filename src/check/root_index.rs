@@ -217,9 +217,11 @@ impl<'i, 'a> Heap<'i, 'a> {
         document: &Document,
         documents: &mut Vec<Digest>,
     ) -> Result<(), Error> {
+        let by_digest: HashMap<_, _> = self.documents.iter().map(|(d, it)| (d, it)).collect();
+        let mut seen = HashSet::new();
         let mut queue = vec![(digest, document)];
         while let Some((digest, document)) = queue.pop() {
-            if documents.contains(digest) {
+            if !seen.insert(digest) {
                 continue;
             }
             documents.push(digest.clone());
@@ -230,10 +232,8 @@ impl<'i, 'a> Heap<'i, 'a> {
             }
             if let Document::Index(index) = document {
                 let children = index.manifests.iter();
-                queue.extend(children.filter_map(|child| {
-                    let known = self.documents.iter().find(|(d, _)| *d == child.digest)?;
-                    Some((&known.0, &known.1))
-                }));
+                let known = children.filter_map(|child| by_digest.get_key_value(&child.digest));
+                queue.extend(known.map(|(digest, document)| (*digest, *document)));
             }
         }
         Ok(())
@@ -246,6 +246,8 @@ impl<'i, 'a> Heap<'i, 'a> {
         subjects: &[Digest],
         left_out: &mut Vec<String>,
     ) -> Result<Vec<(String, Found<'h>)>, Error> {
+        let places = subjects.iter().enumerate();
+        let places: HashMap<String, usize> = places.map(|(at, s)| (s.to_string(), at)).collect();
         // Images first, then signatures, then attestations, as updates leave them.
         let mut named = BTreeMap::<(&str, String), Found<'h>>::new();
         for (digest, document) in lists {
@@ -260,7 +262,9 @@ impl<'i, 'a> Heap<'i, 'a> {
                 left_out.push(format!("{digest}: signatures without {gone}"));
                 continue;
             }
-            let Some(subject) = subjects.iter().find(|s| self.is_about(layers, suffix, s)) else {
+            let about = self.about(layers, suffix);
+            let first = about.iter().filter_map(|name| places.get(name)).min();
+            let Some(subject) = first.and_then(|at| subjects.get(*at)) else {
                 left_out.push(format!("{digest}: signatures of another image"));
                 continue;
             };
@@ -287,19 +291,22 @@ impl<'i, 'a> Heap<'i, 'a> {
         Ok(found.map(|((_, name), found)| (name, found)).collect())
     }
 
-    /// Whether every layer says that it is about this document.
-    fn is_about(&self, layers: &[ContentDescriptor], suffix: &str, subject: &Digest) -> bool {
-        layers.iter().all(|layer| {
+    /// The digests of what every layer says to be about.
+    fn about(&self, layers: &[ContentDescriptor], suffix: &str) -> BTreeSet<String> {
+        let mut each = layers.iter().map(|layer| {
             let Some(data) = self.data(layer) else {
-                return false;
+                return BTreeSet::new();
             };
             if suffix == "sig" {
                 let payload = SimpleSigning::parse(data);
-                return payload.is_ok_and(|payload| payload.digest == subject.to_string());
+                return payload.into_iter().map(|payload| payload.digest).collect();
             }
             let payload = dsse::claimed_payload(data).unwrap_or_default();
-            Statement::parse(&payload).is_ok_and(|statement| statement.is_about(subject))
-        })
+            let statement = Statement::parse(&payload);
+            statement.map_or_else(|_| BTreeSet::new(), |statement| statement.about())
+        });
+        let first = each.next().unwrap_or_default();
+        each.fold(first, |all, of_one| &all & &of_one)
     }
 
     fn new_entry(

@@ -111,11 +111,14 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
             oci::require(&path).map_err(|cause| cause.fatal(""))?;
         }
     }
-    let file = match args.predicate.as_os_str() == "-" {
-        true => Path::new("/dev/stdin"),
-        false => &args.predicate,
+    let (file, predicate) = match args.predicate.as_os_str() == "-" {
+        true => (Path::new("/dev/stdin"), files::read_stdin(MAX_PREDICATE)),
+        false => (
+            args.predicate.as_path(),
+            files::read(&args.predicate, MAX_PREDICATE),
+        ),
     };
-    let predicate = files::read(file, MAX_PREDICATE)
+    let predicate = predicate
         .map_err(|e| Error::fatal(format!("open {}: {}", file.display(), errno_text(&e))))?;
     let key = private_key::load(&key, &args.passphrase, &mut Console)
         .map_err(passphrase::fatal(NO_KEY))?

@@ -178,7 +178,9 @@ impl NoList {
 fn require_valid(config: &Config) -> Result<(), Error> {
     let resolve = |path: &str| {
         let resolved = trusted::resolve(Path::new(path))?;
-        Ok(resolved.to_string_lossy().into_owned())
+        // No group can be of a folder whose name is not text.
+        let resolved = resolved.into_os_string().into_string();
+        Ok(resolved.unwrap_or_default())
     };
     config.validate(resolve).map_err(|error| {
         let text = format!("while validating ECL configuration: {error}");

@@ -4,7 +4,7 @@
 use super::program::{call, called_as};
 use super::{Error, servers};
 use crate::disk::config::{self as files, ConfigFile, DiscoveryCache};
-use crate::net::endpoint as net;
+use crate::net::{Url, endpoint as net, http};
 use crate::remote::config::{Config, Endpoint, MAX_SIZE, Owner};
 use crate::remote::endpoint::{self, MAX_DISCOVERY, Services};
 use crate::ui::Ui;
@@ -256,7 +256,9 @@ pub(super) fn services(endpoint: &Endpoint, discovery: Discovery) -> Result<Serv
     let name = endpoint::cache_name(&url);
     let known = || {
         let document = cache.read(&name, MAX_DISCOVERY)?;
-        endpoint::from_cache(&document, &url)
+        let stored = endpoint::from_cache(&document, &url)?;
+        let is_fine = stored.is_placed || require_outside(&url, &stored.services).is_ok();
+        is_fine.then_some(stored.services)
     };
     if discovery == Discovery::Known
         && let Some(services) = known()
@@ -268,6 +270,7 @@ pub(super) fn services(endpoint: &Endpoint, discovery: Discovery) -> Result<Serv
         .and_then(|client| net::discover(&client, &url).map_err(|error| error.to_string()))
         .and_then(|document| {
             let services = Services::parse(&document).map_err(|error| error.to_string())?;
+            require_outside(&url, &services)?;
             Ok((document, services))
         });
     match asked {
@@ -280,6 +283,22 @@ pub(super) fn services(endpoint: &Endpoint, discovery: Discovery) -> Result<Serv
         }
         Err(error) if discovery == Discovery::Checked => Err(error),
         Err(error) => known().ok_or(error),
+    }
+}
+
+/// Refuses services that an endpoint of the net says to be inside of our network.
+fn require_outside(endpoint: &str, services: &Services) -> Result<(), String> {
+    let is_inside = |uri: &str| Url::parse(uri).is_ok_and(|url| http::is_inside(&url));
+    if is_inside(endpoint) {
+        return Ok(());
+    }
+    match services.iter().find(|(_, service)| is_inside(&service.uri)) {
+        Some((name, service)) => Err(format!(
+            "service {name} of {endpoint} is at {}, an address of a private network, \
+             and not used",
+            service.uri
+        )),
+        None => Ok(()),
     }
 }
 

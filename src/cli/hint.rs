@@ -9,12 +9,12 @@ use super::program::call;
 const HINTS: &[(&str, &str, &str)] = &[
     (
         "no key matching given fingerprint found",
-        "'{}' shows the fingerprints of your keys, with --secret those of private ones",
+        "'{}' shows fingerprints, with --secret those of private keys",
         "key list",
     ),
     (
         "failed to decode fingerprint",
-        "A fingerprint has 40 digits (0-9, A-F); '{}' finds it by a name",
+        "A fingerprint has 40 hex digits; '{}' finds it",
         "key search NAME",
     ),
     (

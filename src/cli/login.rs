@@ -1,13 +1,13 @@
 //! Logins to key servers and registries, which share flags and flow.
 
 use super::endpoint::Store;
-use super::program::{Program, called_as, docker_file};
+use super::program::{Program, called_as, docker_file, followed};
 use super::{Error, servers};
 use crate::disk::config::ConfigFile;
 use crate::disk::{credential_helper, errno_text};
 use crate::net::registry::{self, Login};
 use crate::remote::Secret;
-use crate::remote::address::Address;
+use crate::remote::address::{Address, without_user};
 use crate::remote::config::Config;
 use crate::remote::docker_config::{self, DockerConfig, auth_key};
 use crate::ui::Ui;
@@ -74,6 +74,7 @@ pub(super) fn login(
     args: &Args,
     authfile: Option<PathBuf>,
 ) -> Result<(), Error> {
+    let uri = &told(ui, uri);
     let user = args.user();
     let password = args.given_password()?;
     let config = store.load_merged()?;
@@ -89,6 +90,15 @@ pub(super) fn login(
         ui.info(format_args!("Token stored in {}", store.path()));
     }
     Ok(())
+}
+
+/// An address without user and password, which go into messages and files otherwise.
+fn told(ui: &Ui, uri: &str) -> String {
+    let bare = without_user(uri);
+    if bare != uri {
+        ui.warning("user and password in the address have no effect, --username names the user");
+    }
+    bare
 }
 
 struct Checked {
@@ -191,6 +201,7 @@ pub(super) fn logout(
     uri: &str,
     authfile: Option<PathBuf>,
 ) -> Result<(), Error> {
+    let uri = &told(ui, uri);
     // A file that cannot be read is told first.
     store.load_merged()?;
     let fail = |text: String| Error::fatal(format!("while verifying token: {text}"));
@@ -229,15 +240,8 @@ struct AuthFile {
 
 impl AuthFile {
     fn new(given: Option<PathBuf>) -> Self {
-        let is_given = given.is_some();
         let shown = given.unwrap_or_else(docker_file);
-        // What the user names may be a link, as Docker's own file often is.
-        let is_docker = called_as() == Program::Apptainer;
-        let path = if is_given || is_docker {
-            shown.canonicalize().unwrap_or_else(|_| shown.clone())
-        } else {
-            shown.clone()
-        };
+        let path = followed(&shown);
         Self {
             shown,
             file: ConfigFile::new(path, 0o600, docker_config::MAX_SIZE),

@@ -198,6 +198,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
         }
         Err(error) => return tell(&default_ui(), error),
     }
+    let (args, deprecated) = program.in_new_words(args);
     match usage::parse(&args) {
         Ok(cli) => {
             if cli.global.plain {
@@ -213,6 +214,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
             }
             if level == Level::Debug {
                 tell_places(&ui, program);
+            }
+            if let Some(told) = deprecated {
+                ui.warning(told);
             }
             program.prepare(&ui);
             match dispatch(&ui, cli.command) {

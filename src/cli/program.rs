@@ -120,6 +120,29 @@ impl Program {
         }
     }
 
+    /// Command lines that Apptainer still takes, in the words that took their place, and what it
+    /// says then.
+    pub(super) fn in_new_words(self, mut args: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
+        let is_flag = |word: &OsString| word.to_str().is_none_or(|word| word.starts_with('-'));
+        let at = args.iter().skip(1).position(|word| !is_flag(word));
+        let words = at.and_then(|at| args.get_mut(at.saturating_add(1)..));
+        let (Self::Apptainer, Some([first, second, ..])) = (self, words) else {
+            return (args, None);
+        };
+        let new = match (first.to_str(), second.to_str()) {
+            (Some("remote"), Some("add-keyserver")) => "add",
+            (Some("remote"), Some("remove-keyserver")) => "remove",
+            _ => return (args, None),
+        };
+        *first = OsString::from("keyserver");
+        *second = OsString::from(new);
+        let told = format!(
+            "'remote {new}-keyserver' is deprecated and will be removed in a future release; \
+             running 'keyserver {new}'"
+        );
+        (args, Some(told))
+    }
+
     /// In front of the names of variables; the first that is set counts.
     fn prefixes(self) -> &'static [&'static str] {
         match self {
@@ -314,6 +337,15 @@ pub(super) fn docker_file() -> PathBuf {
         Some(_) => folder.join("config.json"),
         None => home().join(".docker/config.json"),
     }
+}
+
+/// The path at which a file with logins is opened: links are followed but for the file of our own,
+/// for Docker's often is one.
+pub(super) fn followed(file: &Path) -> PathBuf {
+    if file == super::config_folder().join(config::DOCKER_FILE) {
+        return file.to_owned();
+    }
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
 /// The user's home.

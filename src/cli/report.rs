@@ -96,12 +96,14 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
 fn html(target: &Path, reports: &[OsString]) -> Result<(), Error> {
     let mut page = Page::new(super::wall_clock());
     for report in reports {
-        let path = match report == "-" {
-            true => Path::new("/dev/stdin"),
-            false => Path::new(report),
+        let (path, bytes) = match report == "-" {
+            true => (Path::new("/dev/stdin"), files::read_stdin(MAX_REPORT)),
+            false => (
+                Path::new(report),
+                files::read(Path::new(report), MAX_REPORT),
+            ),
         };
-        let bytes = files::read(path, MAX_REPORT)
-            .map_err(|error| failed("reading", path, &errno_text(&error)))?;
+        let bytes = bytes.map_err(|error| failed("reading", path, &errno_text(&error)))?;
         let documents = serde_json::Deserializer::from_slice(&bytes).into_iter::<&RawValue>();
         for (index, document) in documents.enumerate() {
             document

@@ -109,14 +109,16 @@ impl Error {
         let mut current = named(&self.path);
         let name = current.get_name().to_owned();
         if self.block == Block::Help {
-            // A lost reader of help is no error.
             let help = with_operands(&current, &current.clone().render_long_help().to_string());
-            let _ = crate::ui::result(called(&help).as_bytes());
+            let code = match shown(&called(&help)) {
+                super::Error::Quiet(code) => code,
+                error => return super::tell(&super::default_ui(), error),
+            };
             // The originals say nothing on stderr here.
             if let Some(detail) = self.detail.filter(|_| crate::ui::is_watched()) {
                 crate::ui::note(format_args!("\n{}", crate::ui::message(&detail)));
             }
-            return 0;
+            return code;
         }
         if let Some(text) = &self.text {
             let text = crate::ui::message(text);
@@ -169,6 +171,14 @@ impl Error {
 fn current_words(path: &[String]) -> String {
     let words = std::iter::once(called_as().name()).chain(path.iter().map(String::as_str));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Prints help. A reader that went away has read enough; a full disk is an error.
+fn shown(text: &str) -> super::Error {
+    match super::print(text) {
+        Ok(()) | Err(super::Error::Quiet(_)) => super::Error::Quiet(0),
+        Err(error) => error,
+    }
 }
 
 /// A text of ours by the name that the user knows.
@@ -259,8 +269,7 @@ fn explain(error: &clap::Error, args: &[OsString]) -> super::Error {
             let words = args.iter().filter(|word| *word != "help").cloned();
             let current = named(&path_of(&words.collect::<Vec<_>>()));
             let help = with_operands(&current, &error.render().to_string());
-            let _ = crate::ui::result(called(&help).as_bytes());
-            super::Error::Quiet(0)
+            shown(&called(&help))
         }
         ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand

@@ -3,7 +3,7 @@
 //! They get a clean archive through a pipe and write into a file that has no name; no shell is
 //! between.
 
-use super::errno_text;
+use super::{errno_text, without_secrets};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
@@ -85,12 +85,11 @@ impl Program {
                 .args(["-root-gid", &root.gid.to_string()])
                 .args(["-root-time", "0"]),
         };
+        // Secrets are nothing for it.
+        without_secrets(&mut command);
         command
             // It would set the time of the file system twice.
             .env_remove("SOURCE_DATE_EPOCH")
-            // Secrets are nothing for it.
-            .env_remove("SIGSIF_PASSPHRASE")
-            .env_remove("COSIGN_PASSWORD")
             .env("LC_ALL", "C");
         command
     }

@@ -104,11 +104,11 @@ fn call(
         name: name.to_owned(),
         source,
     };
-    let mut child = Command::new(format!("docker-credential-{name}"))
+    let mut command = Command::new(format!("docker-credential-{name}"));
+    // Secrets of others are nothing for it.
+    super::without_secrets(&mut command);
+    let mut child = command
         .arg(action)
-        // Secrets of other keys are nothing for it.
-        .env_remove("SIGSIF_PASSPHRASE")
-        .env_remove("COSIGN_PASSWORD")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

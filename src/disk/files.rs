@@ -1,7 +1,9 @@
 //! Small files: capped reads and atomic, private writes.
 
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -9,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// Largest key file, in bytes.
 pub const MAX_KEY_FILE: u64 = 1 << 20;
+/// Longest line of a descriptor, in bytes.
+const MAX_LINE: u64 = 64 << 10;
 /// Start of the names of files that are being written.
 const TEMPORARY: &str = ".sigsif-new-";
 /// Largest keyring file, in bytes.
@@ -34,14 +38,68 @@ pub fn read_no_follow(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     read_all(file, cap)
 }
 
-/// Reads one line from a descriptor that the caller has open.
+/// Reads what standard input still has, at most `cap` bytes.
 ///
 /// # Errors
-/// The system's refusal, for example a number that is not open.
+/// As [`read`].
+pub fn read_stdin(cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Not by its path: that would open a file anew, from its beginning, and no socket at all.
+    let file = io::stdin().as_fd().try_clone_to_owned()?;
+    read_all(File::from(file), cap)
+}
+
+/// Reads one line from a descriptor that the caller has open: the next one, and no byte more.
+///
+/// # Errors
+/// The system's refusal, for example a number that is not open; a line without end.
 pub fn read_line_from_fd(number: i32) -> io::Result<Zeroizing<Vec<u8>>> {
-    // /proc keeps this free of unsafe; the descriptor stays the caller's.
-    let path = format!("/proc/self/fd/{number}");
-    first_line(File::open(path)?)
+    let mut file = of_number(number)?;
+    let room = usize::try_from(MAX_LINE).unwrap_or_default();
+    // One allocation: growing would leave copies of secrets.
+    let mut line = Zeroizing::new(Vec::with_capacity(room));
+    let mut byte = Zeroizing::new([0]);
+    while line.last() != Some(&b'\n') {
+        match file.read(&mut byte[..]) {
+            Ok(0) => break,
+            Ok(_) if line.len() == room => {
+                return Err(io::Error::other(format!(
+                    "line is longer than {MAX_LINE} bytes"
+                )));
+            }
+            Ok(_) => line.extend_from_slice(&byte[..]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for end in [b'\n', b'\r'] {
+        if line.last() == Some(&end) {
+            line.pop();
+        }
+    }
+    Ok(line)
+}
+
+/// The file behind a number, the very one that is open; the number stays the caller's.
+fn of_number(number: i32) -> io::Result<File> {
+    let same = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()));
+    match same {
+        Ok(file) => Ok(File::from(file)),
+        Err(Errno::BADF) => Err(Errno::BADF.into()),
+        // Systems before 5.6 and some containers do not give it. What /proc has is opened anew,
+        // which no socket can be.
+        Err(_) => {
+            let mut file = File::open(format!("/proc/self/fd/{number}"))?;
+            let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+            let position = facts.unwrap_or_default();
+            let position = position.lines().find_map(|line| line.strip_prefix("pos:"));
+            let position = position.and_then(|text| text.trim().parse().ok());
+            if let (Some(position), true) = (position, file.metadata()?.is_file()) {
+                file.seek(SeekFrom::Start(position))?;
+            }
+            Ok(file)
+        }
+    }
 }
 
 /// Reads the first line of a file, without its end.

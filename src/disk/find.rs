@@ -10,6 +10,7 @@ use crate::sif::{MAGIC, MAGIC_OFFSET};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -138,7 +139,8 @@ impl Listing {
         };
         let end = if null { 0 } else { b'\n' };
         let opened = match list.as_os_str() == "-" {
-            true => File::open("/dev/stdin"),
+            // Not by its path: that would open a file anew, from its beginning, and no socket.
+            true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
             false => File::open(list),
         };
         let mut reader = BufReader::new(opened.map_err(|error| fail(errno_text(&error)))?);

@@ -15,6 +15,20 @@ pub mod sif_file;
 pub mod trusted;
 
 use std::io;
+use std::process::Command;
+
+/// Keeps the secrets that variables of this program and of the originals hold from a program that
+/// is started.
+fn without_secrets(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let ours = ["SIGSIF_", "SINGULARITY_", "APPTAINER_", "COSIGN_"];
+        let is_ours = ours.iter().any(|front| text.starts_with(front));
+        if is_ours && (text.ends_with("PASSWORD") || text.ends_with("PASSPHRASE")) {
+            command.env_remove(&name);
+        }
+    }
+}
 
 /// Keeps secrets out of core files, as far as the system lets this process.
 ///

@@ -404,7 +404,12 @@ impl<W: Write> Unpack<'_, '_, W> {
 
     /// Writes one file; what is in a directory comes next.
     fn file(&mut self, path: &[u8], name: &[u8], inode: Inode) -> Result<Option<Listing>, Error> {
+        let named = name.starts_with(WHITEOUT);
         if matches!(inode.shape, Shape::Character(0, 0)) {
+            // Of a name that begins so, the whiteout would have another meaning.
+            if named {
+                return Err(fault(path, Fault::Whiteout));
+            }
             let front = path.len().saturating_sub(name.len());
             let (folder, name) = path.split_at_checked(front).unwrap_or_default();
             let hidden = [folder, WHITEOUT, name].concat();
@@ -416,7 +421,7 @@ impl<W: Write> Unpack<'_, '_, W> {
             self.put(&hidden, Kind::File, 0, &attributes)?;
             return Ok(None);
         }
-        if name.starts_with(WHITEOUT) && !self.lowest {
+        if named && !self.lowest {
             return Err(fault(path, Fault::Whiteout));
         }
         let (attributes, opaque) = self.marks(path, inode.attributes)?;

@@ -30,6 +30,8 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of names, link targets and attributes.
     pub text: usize,
+    /// Bytes of holes in sparse files, of all layers together.
+    pub holes: u64,
     /// A layer may always expand to so many bytes.
     pub free: u64,
     /// Beyond that only to so many times its size.
@@ -48,6 +50,7 @@ impl Default for Limits {
         Self {
             entries: 1 << 20,
             text: 128 << 20,
+            holes: 16 << 30,
             free: 1 << 30,
             ratio: 200,
         }
@@ -82,6 +85,9 @@ pub enum Error {
     /// More than the limits allow.
     #[error("layer has more than {0} bytes of names and attributes")]
     TooMuchText(usize),
+    /// More than the limits allow.
+    #[error("sparse files of the layers have more than {0} bytes of holes")]
+    TooManyHoles(u64),
     /// A small file that becomes a huge one.
     #[error("layer of {compressed} bytes expands to more than {limit} bytes")]
     Bomb {
@@ -179,6 +185,9 @@ fn io_text(error: &io::Error) -> String {
         None => text.to_owned(),
     }
 }
+
+/// What an extended attribute costs besides its bytes, in memory and work.
+const ATTRIBUTE: usize = 64;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 const BLOCK: usize = 512;
 /// Most bytes of extended headers and long names in front of one entry.
 const MAX_EXTENDED: u64 = 1 << 20;
-/// Most bytes of a global header: what it says is copied for every entry.
+/// Most bytes of global headers: what they say is copied for every entry.
 const MAX_GLOBAL: u64 = 16 << 10;
 /// Most extended attributes of one entry.
 const MAX_XATTRS: usize = 1024;
@@ -71,6 +71,8 @@ pub struct Reader<R> {
     pieces: std::vec::IntoIter<Piece>,
     current: Option<Piece>,
     globals: Extended,
+    /// Bytes of holes in the files so far.
+    holes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +114,13 @@ impl<R: Read> Reader<R> {
             pieces: Vec::new().into_iter(),
             current: None,
             globals: Extended::default(),
+            holes: 0,
         }
+    }
+
+    /// Bytes of holes in the sparse files so far: they are in no archive, and become zeros.
+    pub fn holes(&self) -> u64 {
+        self.holes
     }
 
     /// Goes on to the next entry; nothing at the end of the archive.
@@ -143,6 +151,10 @@ impl<R: Read> Reader<R> {
                 b'g' => {
                     let mut globals = std::mem::take(&mut self.globals);
                     self.extended(size, &mut globals)?;
+                    // One by one they can grow as well.
+                    if globals.text() > MAX_GLOBAL {
+                        return Err(self.malformed("extended header is too large"));
+                    }
                     self.globals = globals.clone();
                     extended = globals;
                 }
@@ -253,6 +265,7 @@ impl<R: Read> Reader<R> {
             let map = self.sparse_map(header, &extended.sparse)?;
             if let Some((map, whole)) = map {
                 pieces = self.sparse_pieces(&map, whole)?;
+                self.holes = self.holes.saturating_add(whole.saturating_sub(self.stored));
                 real = whole;
             }
         } else {
@@ -473,6 +486,19 @@ impl<R: Read> Reader<R> {
 impl Extended {
     fn set(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
         let text = || std::str::from_utf8(value).ok();
+        // Takes back what a global header said: the header itself counts.
+        if value.is_empty() {
+            match name {
+                b"path" => self.path = None,
+                b"linkpath" => self.link = None,
+                b"size" => self.size = None,
+                b"uid" => self.uid = None,
+                b"gid" => self.gid = None,
+                b"mtime" => self.mtime = None,
+                _ => return self.set_xattr(name, value),
+            }
+            return Some(());
+        }
         match name {
             b"path" => self.path = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
@@ -501,17 +527,31 @@ impl Extended {
                 let pairs = pairs.map(|pair| Some((*pair.first()?, *pair.get(1)?)));
                 self.sparse.map = Some(pairs.collect::<Option<_>>()?);
             }
-            _ => {
-                if let Some(name) = name.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.retain(|(known, _)| known != name);
-                    if self.xattrs.len() >= MAX_XATTRS {
-                        return None;
-                    }
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
-                }
-            }
+            _ => return self.set_xattr(name, value),
         }
         Some(())
+    }
+
+    fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
+        if let Some(name) = name.strip_prefix(b"SCHILY.xattr.") {
+            self.xattrs.retain(|(known, _)| known != name);
+            if self.xattrs.len() >= MAX_XATTRS {
+                return None;
+            }
+            self.xattrs.push((name.to_vec(), value.to_vec()));
+        }
+        Some(())
+    }
+
+    /// Bytes of what is said.
+    fn text(&self) -> u64 {
+        let names = [&self.path, &self.link, &self.sparse.name];
+        let names = names.into_iter().flatten().map(Vec::len);
+        let xattrs = self.xattrs.iter();
+        let xattrs = xattrs.map(|(name, value)| name.len().saturating_add(value.len()));
+        let map = self.sparse.map.as_ref().map_or(0, Vec::len);
+        let map = map.saturating_mul(size_of::<(u64, u64)>());
+        length(names.chain(xattrs).fold(map, usize::saturating_add))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Documentation/filesystems/overlayfs.rst.
 
 use super::tar::{Entry, Kind, Reader};
-use super::{Error, Fault, Limits};
+use super::{ATTRIBUTE, Error, Fault, Limits};
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -127,6 +127,9 @@ pub struct Tree {
     whiteouts: Whiteouts,
     limits: Limits,
     text: usize,
+    /// Further names of files.
+    links: usize,
+    holes: u64,
     layers: usize,
 }
 
@@ -148,6 +151,8 @@ impl Tree {
             whiteouts,
             limits,
             text: 0,
+            links: 0,
+            holes: 0,
             layers: 0,
         }
     }
@@ -197,9 +202,13 @@ impl Tree {
         let mut reader = Reader::new(archive);
         let mut number = 0_usize;
         while let Some(entry) = reader.entry()? {
+            if self.holes.saturating_add(reader.holes()) > self.limits.holes {
+                return Err(Error::TooManyHoles(self.limits.holes));
+            }
             self.add(layer, number, entry)?;
             number = number.saturating_add(1);
         }
+        self.holes = self.holes.saturating_add(reader.holes());
         Ok(())
     }
 
@@ -210,6 +219,8 @@ impl Tree {
             fault,
         };
         let parts = split(&path).map_err(fail)?;
+        // Also of what is not kept: it had to be read.
+        self.count_text(text_of(&entry.xattrs))?;
         let Some((name, folders)) = parts.split_last() else {
             // The root itself: only its attributes.
             if entry.kind == Kind::Directory
@@ -222,12 +233,17 @@ impl Tree {
         if folders.iter().any(|part| part.starts_with(AUFS)) {
             return Ok(());
         }
-        let folder = self.folder(layer, folders).map_err(fail)?;
+        let folder = self.folder(layer, folders, &fail)?;
         if name.starts_with(WHITEOUT) {
             return self.whiteout(layer, folder, name);
         }
         let id = match &entry.kind {
-            Kind::HardLink(target) => self.target(target).map_err(fail)?,
+            Kind::HardLink(target) => {
+                let id = self.target(target).map_err(fail)?;
+                self.links = self.links.saturating_add(1);
+                self.require_room()?;
+                id
+            }
             Kind::Directory => {
                 let known = self.child(folder, name);
                 if let Some((id, before)) = known {
@@ -239,8 +255,6 @@ impl Tree {
                     }) = self.inodes.get_mut(id.0)
                     {
                         *old = attributes(entry);
-                        let len = text_of(old);
-                        self.count_text(len)?;
                         self.name(folder, name, id, layer)?;
                         return Ok(());
                     }
@@ -295,7 +309,12 @@ impl Tree {
     }
 
     /// The directory behind these names; missing ones are made.
-    fn folder(&mut self, layer: usize, parts: &[&[u8]]) -> Result<Id, Fault> {
+    fn folder(
+        &mut self,
+        layer: usize,
+        parts: &[&[u8]],
+        fail: &dyn Fn(Fault) -> Error,
+    ) -> Result<Id, Error> {
         let mut at = Self::ROOT;
         for part in parts {
             let shown = || String::from_utf8_lossy(part).into_owned();
@@ -309,8 +328,10 @@ impl Tree {
                 }
                 Some((id, _)) => match self.content(id) {
                     Some(Content::Directory(_)) => id,
-                    Some(Content::SymbolicLink(_)) => return Err(Fault::ThroughLink(shown())),
-                    _ => return Err(Fault::ThroughFile(shown())),
+                    Some(Content::SymbolicLink(_)) => {
+                        return Err(fail(Fault::ThroughLink(shown())));
+                    }
+                    _ => return Err(fail(Fault::ThroughFile(shown()))),
                 },
                 None => self.make_folder(layer, at, part, false)?,
             };
@@ -324,7 +345,7 @@ impl Tree {
         parent: Id,
         name: &[u8],
         opaque: bool,
-    ) -> Result<Id, Fault> {
+    ) -> Result<Id, Error> {
         let content = Content::Directory(Directory {
             opaque,
             ..Directory::default()
@@ -333,9 +354,8 @@ impl Tree {
             mode: 0o755,
             ..Attributes::default()
         };
-        let id = self.push(content, attributes).map_err(|_| Fault::Path)?;
-        self.name(parent, name, id, layer)
-            .map_err(|_| Fault::Path)?;
+        let id = self.push(content, attributes)?;
+        self.name(parent, name, id, layer)?;
         Ok(id)
     }
 
@@ -475,16 +495,21 @@ impl Tree {
     }
 
     fn push(&mut self, content: Content, attributes: Attributes) -> Result<Id, Error> {
-        if self.inodes.len() >= self.limits.entries {
-            return Err(Error::TooManyEntries(self.limits.entries));
-        }
-        self.count_text(text_of(&attributes))?;
+        self.require_room()?;
         let id = Id(self.inodes.len());
         self.inodes.push(Inode {
             content,
             attributes,
         });
         Ok(id)
+    }
+
+    /// Whether one more entry may come.
+    fn require_room(&self) -> Result<(), Error> {
+        match self.inodes.len().saturating_add(self.links) < self.limits.entries {
+            true => Ok(()),
+            false => Err(Error::TooManyEntries(self.limits.entries)),
+        }
     }
 
     fn count_text(&mut self, len: usize) -> Result<(), Error> {
@@ -496,10 +521,12 @@ impl Tree {
     }
 }
 
-/// Bytes of names and values.
-fn text_of(attributes: &Attributes) -> usize {
-    let xattrs = attributes.xattrs.iter();
-    let text = xattrs.map(|(name, value)| name.len().saturating_add(value.len()));
+/// Bytes of names and values, and what they cost besides.
+fn text_of(xattrs: &[Xattr]) -> usize {
+    let text = xattrs.iter().map(|(name, value)| {
+        let bytes = name.len().saturating_add(value.len());
+        bytes.saturating_add(ATTRIBUTE)
+    });
     text.fold(0, usize::saturating_add)
 }
 

@@ -7,7 +7,7 @@
 //! Source: Linux Documentation/filesystems/squashfs.rst and fs/squashfs/squashfs_fs.h.
 
 use super::tree::{Attributes, Xattr};
-use super::{Error, Limits};
+use super::{ATTRIBUTE, Error, Limits};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -432,7 +432,7 @@ impl<'a> FileSystem<'a> {
                 .checked_sub(size)
                 .ok_or(Error::Malformed("extended attributes are too large"))?;
             // Many files can have the same ones.
-            self.spend(size)?;
+            self.spend(size.saturating_add(ATTRIBUTE))?;
             all.push(([space, rest.as_slice()].concat(), value));
         }
         all.sort();

@@ -126,6 +126,8 @@ pub struct Request {
     pub pace: Pace,
     /// Whether a token may go unencrypted to another machine, because the user asked for http.
     pub plain: bool,
+    /// Whether the body is a credential, which no redirect takes to another host.
+    pub secret_body: bool,
     /// Largest accepted body in bytes, after decompression.
     pub max_body: u64,
 }
@@ -143,6 +145,7 @@ impl Request {
             timeout: TIMEOUT,
             pace: Pace::Total,
             plain: false,
+            secret_body: false,
             max_body: MAX_BODY,
         }
     }
@@ -164,6 +167,7 @@ pub struct Response {
     pub status: u16,
     /// The body, decompressed.
     pub body: Vec<u8>,
+    url: Url,
     headers: reqwest::header::HeaderMap,
 }
 
@@ -182,6 +186,11 @@ impl Response {
             Some(phrase) => format!("{} {phrase}", self.status),
             None => self.status.to_string(),
         }
+    }
+
+    /// Who answered in the end, behind all redirects.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// A header field, if it is there and is ASCII text.
@@ -303,6 +312,9 @@ pub enum Fault {
     /// Redirected from a public server into a private network.
     #[error("redirect to {0}, an address of a private network, is not followed")]
     Private(String),
+    /// Redirected to another host with a credential in the body.
+    #[error("redirect to {0} is not followed, the request has a credential in it")]
+    SecretBody(String),
     /// The other side sends or takes next to nothing.
     #[error("transfer is too slow: less than {MIN_BYTES} bytes in {} seconds", WINDOW.as_secs())]
     TooSlow,
@@ -427,6 +439,10 @@ impl Client {
             }
             if next.origin() != url.origin() {
                 authorization = None;
+                if request.secret_body {
+                    let host = next.host_str().unwrap_or_default().to_owned();
+                    return Err(fail(Fault::SecretBody(host)));
+                }
             }
             seen.push(next.clone());
             url = next;
@@ -579,6 +595,23 @@ pub fn is_private(url: &Url) -> bool {
     }
 }
 
+/// As [`is_private`], or in the range that providers share among their customers and keep services
+/// of their own in; nobody is asked by plain http there without being told to.
+///
+/// Source: RFC 6598.
+pub fn is_inside(url: &Url) -> bool {
+    let shared = |ip: Ipv4Addr| {
+        let [first, second, ..] = ip.octets();
+        first == 0 || (first == 100 && second & 0xc0 == 64)
+    };
+    let is_shared = match url.host() {
+        Some(url::Host::Ipv4(ip)) => shared(ip),
+        Some(url::Host::Ipv6(ip)) => ip.to_ipv4_mapped().is_some_and(shared),
+        Some(url::Host::Domain(_)) | None => false,
+    };
+    is_shared || is_private(url)
+}
+
 /// Whether a server may send us from `from` to `to`; `first` is what the user named.
 ///
 /// # Errors
@@ -587,7 +620,7 @@ pub fn check_hop(first: &Url, from: &Url, to: &Url) -> Result<(), Fault> {
     if from.scheme() == "https" && to.scheme() != "https" {
         return Err(Fault::Downgrade);
     }
-    if is_private(to) && !is_private(first) && to.origin() != first.origin() {
+    if is_inside(to) && !is_inside(first) && to.origin() != first.origin() {
         return Err(Fault::Private(to.host_str().unwrap_or_default().to_owned()));
     }
     Ok(())
@@ -603,7 +636,10 @@ const KEPT: usize = 8;
 const KEPT_FOR: Duration = Duration::from_secs(15);
 /// A large transfer has to bring so many bytes in such a time.
 const MIN_BYTES: u64 = 16 << 10;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = match cfg!(test) {
+    true => Duration::from_secs(1),
+    false => Duration::from_secs(60),
+};
 
 /// Requests that can share a client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -720,6 +756,12 @@ impl Incoming {
         self.answer.headers().get(name)?.to_str().ok()
     }
 
+    /// All header fields of a name.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let all = self.answer.headers().get_all(name).into_iter();
+        all.filter_map(|value| value.to_str().ok())
+    }
+
     /// Who answered in the end, behind all redirects.
     pub fn url(&self) -> &Url {
         &self.url
@@ -772,6 +814,7 @@ impl Incoming {
             status: self.status(),
             body,
             headers: std::mem::take(self.answer.headers_mut()),
+            url: self.url,
         })
     }
 }
@@ -863,6 +906,7 @@ fn send_watched(
         let _ = answer.send(request.send());
     });
     let mut moved = (watch.sent.load(Ordering::Relaxed), Instant::now());
+    let mut window = moved;
     loop {
         match answered.recv_timeout(idle.min(LOOK)) {
             Ok(result) => {
@@ -877,6 +921,14 @@ fn send_watched(
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         let sent = watch.sent.load(Ordering::Relaxed);
+        // Whoever has all of it may take its time.
+        if sent < upload.len && window.1.elapsed() > WINDOW {
+            if sent.saturating_sub(window.0) < MIN_BYTES {
+                watch.given_up.store(true, Ordering::Relaxed);
+                return Err(place.fail(Fault::TooSlow));
+            }
+            window = (sent, Instant::now());
+        }
         if sent != moved.0 {
             moved = (sent, Instant::now());
         } else if moved.1.elapsed() >= idle {
@@ -1109,4 +1161,56 @@ fn innermost(error: &reqwest::Error) -> String {
     let mut chain = Vec::new();
     unfold(error, &mut chain);
     chain.last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    /// Takes a body so slowly that it never stands still and never ends.
+    #[test]
+    fn a_server_that_takes_next_to_nothing_is_given_up() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::with_capacity(1, stream);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+            }
+            while reader.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let request = Request {
+            method: Method::Put,
+            timeout: Duration::from_secs(20),
+            pace: Pace::Idle,
+            ..Request::get(Url::parse(&format!("http://127.0.0.1:{port}/x")).unwrap())
+        };
+        // The body comes as slowly: what the system keeps on its way is no progress of the server.
+        struct Slow;
+        impl Read for Slow {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(20));
+                let some = buffer.len().min(64);
+                buffer.get_mut(..some).unwrap_or_default().fill(7);
+                Ok(some)
+            }
+        }
+        let open = || Ok(Box::new(Slow) as Box<dyn Read + Send>);
+        let upload = Upload {
+            len: 64 << 10,
+            open: &open,
+        };
+        let begin = Instant::now();
+        let client = Client::new(None).unwrap();
+        let error = client.upload(&request, &upload).unwrap_err().to_string();
+        assert!(error.contains("transfer is too slow"), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
 }

@@ -23,6 +23,7 @@ pub struct Library<'a> {
     client: &'a Client,
     base: Url,
     token: Option<Secret>,
+    plain: bool,
     patience: Patience,
 }
 
@@ -121,8 +122,16 @@ impl<'a> Library<'a> {
             client,
             base,
             token,
+            plain: false,
             patience: Patience::default(),
         }
+    }
+
+    /// Lets the token go unencrypted to another machine if `plain`, the user's wish.
+    #[must_use]
+    pub fn with_plain(mut self, plain: bool) -> Self {
+        self.plain = plain;
+        self
     }
 
     /// Changes how failures are met.
@@ -195,6 +204,10 @@ impl<'a> Library<'a> {
         } else {
             &answer.name
         };
+        // It becomes a part of addresses, and leads nowhere else.
+        if !is_repository(name) {
+            return Err(Error::Answer("malformed name of a repository"));
+        }
         let session = Session::at(self.client, &registry, name, access, credential)?;
         Ok(Some(Direct {
             session: session.with_patience(self.patience),
@@ -228,12 +241,12 @@ impl<'a> Library<'a> {
                 authorization: authorization.clone(),
                 timeout: self.patience.idle,
                 pace: Pace::Idle,
-                plain: self.base.scheme() == "http",
+                plain: self.plain,
                 ..Request::get(url.clone())
             };
             let answer = self.client.open(&request)?;
             Opened::of(answer, |answer| {
-                registry::refusal("GET", &url, answer, authorization.as_ref())
+                registry::refusal("GET", &http::told(&url), answer, authorization.as_ref())
             })
         };
         match download(&goal, self.patience, &open, sink) {
@@ -379,7 +392,7 @@ impl<'a> Library<'a> {
             body: body.map(|body| ("application/json", body)),
             timeout: self.patience.idle,
             pace: Pace::Idle,
-            plain: self.base.scheme() == "http",
+            plain: self.plain,
             ..Request::get(url)
         };
         let mut retry = Retry::new(self.patience);
@@ -418,7 +431,7 @@ impl<'a> Library<'a> {
             token.map_or(text.clone(), |token| token.redact(&text))
         });
         match told {
-            Some(text) => Err(Error::Refused(text)),
+            Some(text) => Err(Error::Refused(text.chars().take(TOLD).collect())),
             None if answer.status == 401 => Err(Error::Unauthorized),
             None => Err(Error::Refused(format!(
                 "http status code: {}",
@@ -537,12 +550,23 @@ pub fn fetch_url(
     download(&goal, patience, &open, sink)
 }
 
+/// Whether a name is one of a repository; libraries have some with capitals.
+fn is_repository(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.split('/').all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(inner)
+    })
+}
+
 /// Media types of a SIF in a registry.
 pub const SIF_CONFIG: &str = "application/vnd.sylabs.sif.config.v1+json";
 /// The file itself.
 pub const SIF_LAYER: &str = "application/vnd.sylabs.sif.layer.v1.sif";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// Characters of a library's explanation that are told.
+const TOLD: usize = 1000;
 
 /// What a store takes in one request.
 const MOST_BYTES: u64 = 5 << 30;

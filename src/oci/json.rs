@@ -28,6 +28,14 @@ impl Object {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The members whose values are strings, in their order.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().filter_map(|(name, value)| {
+            let text = serde_json::from_str(value.get()).ok()?;
+            Some((name.as_str(), text))
+        })
+    }
+
     /// The string value of a member.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()

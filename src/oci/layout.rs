@@ -165,8 +165,9 @@ pub fn import(index: &[u8], files: &[Digest], fetch: &mut Fetch<'_>) -> Result<I
     let mut entries = Vec::new();
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
+    let mut read = HashMap::new();
     for (raw, entry) in raws.into_iter().zip(parsed.manifests) {
-        let place = place_of(&entry, fetch)?;
+        let place = place_of(&entry, &mut read, fetch)?;
         follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
         entries.push((raw, entry, place));
     }
@@ -184,7 +185,7 @@ pub fn import(index: &[u8], files: &[Digest], fetch: &mut Fetch<'_>) -> Result<I
             if seen.contains(&entry.digest) {
                 continue;
             }
-            let place = place_of(&entry, fetch)?;
+            let place = place_of(&entry, &mut read, fetch)?;
             follow(&entry, fetch, &mut seen, &mut blobs, MAX_DEPTH)?;
             entries.push((described(&entry)?, entry, place));
         }
@@ -229,7 +230,15 @@ enum Place {
     Named(String),
 }
 
-fn place_of(entry: &ContentDescriptor, fetch: &mut Fetch<'_>) -> Result<Place, Error> {
+/// By digest and size of a manifest: the name that it gets, if it is about another one.
+type About = HashMap<(Digest, u64), Option<String>>;
+
+/// `read` has what was read: an index can name the same manifest many times.
+fn place_of(
+    entry: &ContentDescriptor,
+    read: &mut About,
+    fetch: &mut Fetch<'_>,
+) -> Result<Place, Error> {
     match entry.annotations.get(KIND).map(String::as_str) {
         Some(KIND_SIGNATURES) => return Ok(Place::OfMain("sig")),
         Some(KIND_ATTESTATIONS) => return Ok(Place::OfMain("att")),
@@ -245,19 +254,22 @@ fn place_of(entry: &ContentDescriptor, fetch: &mut Fetch<'_>) -> Result<Place, E
     if entry.kind() != Kind::Image {
         return Ok(Place::Image);
     }
-    let manifest = image_manifest(entry, fetch)?;
-    Ok(match manifest.subject {
-        None => Place::Image,
-        Some(subject) => {
+    let key = (entry.digest.clone(), entry.size);
+    if !read.contains_key(&key) {
+        let manifest = image_manifest(entry, fetch)?;
+        let name = manifest.subject.map(|subject| {
             let layer = manifest
                 .layers
                 .first()
                 .map_or(&entry.digest, |layer| &layer.digest);
             let digits = hex::encode(layer.bytes());
             let short = digits.get(..SHORT).unwrap_or_default();
-            Place::Named(cosign_name(&subject.digest, &format!("bundle-{short}")))
-        }
-    })
+            cosign_name(&subject.digest, &format!("bundle-{short}"))
+        });
+        read.insert(key.clone(), name);
+    }
+    let name = read.get(&key).cloned().flatten();
+    Ok(name.map_or(Place::Image, Place::Named))
 }
 
 /// The image that signatures without a name are for.

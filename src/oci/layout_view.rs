@@ -141,6 +141,9 @@ impl<'g> OciLayout<'g> {
         let mut found: Vec<_> = entries().filter(marked).collect();
         if found.is_empty() {
             found = entries().filter(|entry| may_be_image(entry)).collect();
+            // However often something is named, it is read once.
+            let mut seen = HashSet::new();
+            found.retain(|entry| seen.insert((entry.kind(), &entry.digest, entry.size)));
             // A referrer is about another entry.
             found.retain(|entry| {
                 let manifest = (entry.kind() == Kind::Image).then(|| self.manifest(entry));
@@ -148,14 +151,8 @@ impl<'g> OciLayout<'g> {
             });
         }
         if found.len() > 1 {
-            let mut children = HashSet::new();
-            for entry in &found {
-                if entry.kind() == Kind::Index {
-                    let parts = self.parts(entry)?.into_iter();
-                    let parts = parts.map(|part| part.digest);
-                    children.extend(parts.filter(|digest| *digest != entry.digest));
-                }
-            }
+            let indices = found.iter().filter(|entry| entry.kind() == Kind::Index);
+            let children = self.named(indices.map(|entry| (*entry).clone()).collect())?;
             found.retain(|entry| !children.contains(&entry.digest));
         }
         let first = (*found.first().ok_or(Error::NoImage)?).clone();
@@ -170,13 +167,15 @@ impl<'g> OciLayout<'g> {
     /// # Errors
     /// [`Error::NoImage`], and the faults of documents that had to be read.
     pub fn find(&self, digest: &Digest) -> Result<ContentDescriptor, Error> {
+        let mut seen = HashSet::new();
         for entry in &self.index.manifests {
             if entry.kind() == Kind::Other {
                 continue;
             }
             let mut parts = vec![entry.clone()];
             if entry.kind() == Kind::Index && entry.digest != *digest {
-                parts = self.parts(entry)?;
+                // What was looked through for an entry before is not it.
+                parts = self.new_parts(entry, &mut seen)?;
             }
             let mut parts = parts.into_iter();
             let found = parts.find(|part| part.digest == *digest && part.kind() != Kind::Other);
@@ -193,8 +192,44 @@ impl<'g> OciLayout<'g> {
     /// # Errors
     /// The first fault of a document, and [`Error::TooManyDocuments`].
     pub fn parts(&self, entry: &ContentDescriptor) -> Result<Vec<ContentDescriptor>, Error> {
-        let mut parts = Vec::new();
+        self.new_parts(entry, &mut HashSet::new())
+    }
+
+    /// Digests of everything that these documents name, and what those name.
+    fn named(&self, mut open: Vec<ContentDescriptor>) -> Result<HashSet<Digest>, Error> {
+        let mut named = HashSet::new();
         let mut seen = HashSet::new();
+        while let Some(entry) = open.pop() {
+            if !seen.insert((entry.kind(), entry.digest.clone(), entry.size)) {
+                continue;
+            }
+            match entry.kind() {
+                Kind::Image => {
+                    let manifest = self.manifest(&entry)?;
+                    let blobs = std::iter::once(manifest.config).chain(manifest.layers);
+                    named.extend(blobs.map(|blob| blob.digest));
+                }
+                Kind::Index => {
+                    let children = self.child_index(&entry)?.manifests;
+                    named.extend(children.iter().map(|child| child.digest.clone()));
+                    open.extend(children);
+                }
+                Kind::Other => {}
+            }
+            if named.len() > 16 * MAX_DOCUMENTS {
+                return Err(Error::TooManyDocuments);
+            }
+        }
+        Ok(named)
+    }
+
+    /// As [`OciLayout::parts`], less what was seen before.
+    fn new_parts(
+        &self,
+        entry: &ContentDescriptor,
+        seen: &mut HashSet<(Kind, Digest, u64)>,
+    ) -> Result<Vec<ContentDescriptor>, Error> {
+        let mut parts = Vec::new();
         let mut open = vec![entry.clone()];
         while let Some(entry) = open.pop() {
             // What was named as a layer may be named as a document, too.

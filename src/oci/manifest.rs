@@ -40,6 +40,9 @@ pub enum Error {
     /// A member that must be there.
     #[error("no {0:?}")]
     Missing(&'static str),
+    /// It has the members of an image and those of an index: what it is depends on who reads it.
+    #[error("both an image and an index: {0:?} has no place in it")]
+    Both(&'static str),
     /// The document calls itself something else.
     #[error("media type {found:?} where {expected} is expected")]
     MediaType {
@@ -201,6 +204,7 @@ impl ImageIndex {
         let object = document(json, &["mediaType", "manifests", "annotations"])?;
         let media_type: Option<String> = optional(&object, "mediaType")?;
         require_kind(media_type.as_deref(), Kind::Index)?;
+        forbid(&object, &["config", "layers"])?;
         Ok(Self {
             media_type,
             manifests: descriptors(&object, "manifests")?,
@@ -245,6 +249,7 @@ impl ImageManifest {
         )?;
         let media_type: Option<String> = optional(&object, "mediaType")?;
         require_kind(media_type.as_deref(), Kind::Image)?;
+        forbid(&object, &["manifests"])?;
         let config = object.get("config").ok_or(Error::Missing("config"))?;
         Ok(Self {
             media_type,
@@ -284,6 +289,17 @@ fn require_kind(media_type: Option<&str>, kind: Kind) -> Result<(), Error> {
             expected,
         }),
         _ => Ok(()),
+    }
+}
+
+/// Refuses the members of the other kind of document.
+///
+/// Source: CVE-2021-41190; image specification 1.1, `image-index.md`.
+fn forbid(object: &Object, names: &[&'static str]) -> Result<(), Error> {
+    let is_there = |name: &&&str| object.get(name).is_some_and(|value| value.get() != "null");
+    match names.iter().find(is_there) {
+        Some(name) => Err(Error::Both(name)),
+        None => Ok(()),
     }
 }
 
@@ -333,11 +349,8 @@ fn annotations(object: &Object) -> Result<BTreeMap<String, String>, Error> {
     match object.get("annotations") {
         Some(value) if value.get() != "null" => {
             let object = Object::parse(value.get().as_bytes())?;
-            let texts = object.names().filter_map(|name| {
-                let text = object.text(name)?;
-                Some((name.to_owned(), text))
-            });
-            Ok(texts.collect())
+            let texts = object.texts();
+            Ok(texts.map(|(name, text)| (name.to_owned(), text)).collect())
         }
         _ => Ok(BTreeMap::new()),
     }
@@ -406,6 +419,25 @@ mod tests {
         assert!(matches!(error, Error::MediaType { .. }), "{error}");
         let error = ImageIndex::parse(&vec![b' '; MAX_DOCUMENT + 1]).unwrap_err();
         assert!(matches!(error, Error::TooLarge(_)), "{error}");
+    }
+
+    #[test]
+    fn a_document_that_could_be_both_kinds_is_neither() {
+        for more in [
+            format!(r#","config":{}"#, entry("")),
+            r#","layers":[]"#.to_owned(),
+        ] {
+            let text = format!(r#"{{"schemaVersion":2,"manifests":[]{more}}}"#);
+            let error = ImageIndex::parse(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Both(_)), "{error}");
+        }
+        let image = |more: &str| {
+            let text = format!(r#"{{"config":{},"layers":[]{more}}}"#, entry(""));
+            ImageManifest::parse(text.as_bytes())
+        };
+        let error = image(r#","manifests":[]"#).unwrap_err();
+        assert!(matches!(error, Error::Both("manifests")), "{error}");
+        assert!(image(r#","manifests":null"#).is_ok());
     }
 
     #[test]

@@ -222,6 +222,11 @@ impl<'i, 'a> OciSif<'i, 'a> {
         self.blobs.get(digest)?.first().copied()
     }
 
+    /// Indices in [`Image::objects`] of all blobs of that digest, in table order.
+    pub fn all(&self, digest: &Digest) -> &[usize] {
+        self.blobs.get(digest).map_or(&[], Vec::as_slice)
+    }
+
     /// How many blobs have that digest; more than one stops the originals.
     pub fn copies(&self, digest: &Digest) -> usize {
         self.blobs.get(digest).map_or(0, Vec::len)
@@ -368,6 +373,17 @@ impl<'i, 'a> OciSif<'i, 'a> {
         self.index.manifests.iter().filter(named)
     }
 
+    /// As [`OciSif::cosign`], each manifest once.
+    pub fn cosign_once<'s>(
+        &'s self,
+        subject: &Digest,
+        suffix: &str,
+    ) -> impl Iterator<Item = &'s ContentDescriptor> + use<'s, 'i, 'a> {
+        let mut seen = HashSet::new();
+        let entries = self.cosign(subject, suffix);
+        entries.filter(move |entry| seen.insert((&entry.digest, entry.size)))
+    }
+
     /// Everything that the RootIndex names, directly or not, each pair of
     /// document and member once, in the order of the documents.
     ///
@@ -442,8 +458,16 @@ impl<'i, 'a> OciSif<'i, 'a> {
             let name = entry.ref_name().unwrap_or_default();
             entry.kind() == Kind::Image && name.starts_with(INDEX_PREFIX)
         });
+        // However often something is named, it is read once.
+        let (mut manifests, mut indices) = (HashSet::new(), HashSet::new());
         for entry in entries {
+            if !manifests.insert((&entry.digest, entry.size)) {
+                continue;
+            }
             for layer in self.manifest(entry)?.layers {
+                if !indices.insert((layer.digest.clone(), layer.size)) {
+                    continue;
+                }
                 let index = self.child_index(&layer)?;
                 if index.manifests.iter().any(|child| child.digest == *image) {
                     found.push(layer);
@@ -459,19 +483,17 @@ impl<'i, 'a> OciSif<'i, 'a> {
     /// [`Error::TooManyDocuments`].
     pub fn incomplete(&self) -> Result<Vec<Error>, Error> {
         let (found, mut faults) = self.reachable()?;
+        let mut known: HashSet<_> = faults.iter().map(ToString::to_string).collect();
         let mut seen = HashSet::new();
         for reachable in &found {
             let content = &reachable.content;
             if !seen.insert((content.digest.clone(), content.size)) {
                 continue;
             }
-            if let Err(error) = self.object(content) {
-                let known = faults
-                    .iter()
-                    .any(|fault| fault.to_string() == error.to_string());
-                if !known {
-                    faults.push(error);
-                }
+            if let Err(error) = self.object(content)
+                && known.insert(error.to_string())
+            {
+                faults.push(error);
             }
         }
         Ok(faults)

@@ -1,9 +1,10 @@
 //! What an OCI-SIF holds, as a tree: index, images, layers, signatures.
 
-use super::manifest::{ContentDescriptor, ImageManifest, Kind};
+use super::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind};
 use super::ocisif::{Error, OciSif, parse_cosign_name};
 use crate::digest::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 /// How deep indices are looked into.
 const MAX_DEPTH: usize = 16;
@@ -85,7 +86,12 @@ pub struct Node {
 /// [`Error::TooManyDocuments`].
 pub fn of(oci: &OciSif<'_, '_>) -> Result<Node, Error> {
     let root = oci.root();
-    let mut builder = Builder { oci, nodes: 0 };
+    let mut builder = Builder {
+        oci,
+        nodes: 0,
+        manifests: HashMap::new(),
+        indices: HashMap::new(),
+    };
     let mut children = Vec::new();
     for entry in &oci.index().manifests {
         children.push(builder.entry(entry, 1)?);
@@ -105,9 +111,15 @@ pub fn of(oci: &OciSif<'_, '_>) -> Result<Node, Error> {
     })
 }
 
+/// A document, or why there is none.
+type Read<D> = Rc<Result<D, String>>;
+
 struct Builder<'o, 'i, 'a> {
     oci: &'o OciSif<'i, 'a>,
     nodes: usize,
+    /// What was read, which may be named many times.
+    manifests: HashMap<Digest, Read<ImageManifest>>,
+    indices: HashMap<Digest, Read<ImageIndex>>,
 }
 
 impl Builder<'_, '_, '_> {
@@ -153,22 +165,36 @@ impl Builder<'_, '_, '_> {
             Role::Index if depth >= MAX_DEPTH => {
                 node.fault = Some(format!("more than {MAX_DEPTH} indices in each other"));
             }
-            Role::Index => match self.oci.child_index(content) {
+            Role::Index => match &*self.index_of(content) {
                 Ok(index) => {
                     for entry in &index.manifests {
                         let child = self.entry(entry, depth.saturating_add(1))?;
                         node.children.push(child);
                     }
                 }
-                Err(error) => node.fault = Some(error.to_string()),
+                Err(error) => node.fault = Some(error.clone()),
             },
             Role::Other => {}
-            _ => match self.oci.manifest(content) {
-                Ok(manifest) => self.image(&mut node, &manifest)?,
-                Err(error) => node.fault = Some(error.to_string()),
+            _ => match &*self.manifest_of(content) {
+                Ok(manifest) => self.image(&mut node, manifest)?,
+                Err(error) => node.fault = Some(error.clone()),
             },
         }
         Ok(node)
+    }
+
+    fn manifest_of(&mut self, content: &ContentDescriptor) -> Read<ImageManifest> {
+        let oci = self.oci;
+        let read = || Rc::new(oci.manifest(content).map_err(|error| error.to_string()));
+        let known = self.manifests.entry(content.digest.clone());
+        Rc::clone(known.or_insert_with(read))
+    }
+
+    fn index_of(&mut self, content: &ContentDescriptor) -> Read<ImageIndex> {
+        let oci = self.oci;
+        let read = || Rc::new(oci.child_index(content).map_err(|error| error.to_string()));
+        let known = self.indices.entry(content.digest.clone());
+        Rc::clone(known.or_insert_with(read))
     }
 
     fn image(&mut self, node: &mut Node, manifest: &ImageManifest) -> Result<(), Error> {

@@ -149,11 +149,9 @@ pub fn patch(oci: &OciSif<'_, '_>, update: Update, now: i64) -> Result<Patch, ed
 
 /// All blobs of a digest, in table order.
 fn copies<'i>(oci: &OciSif<'i, '_>, digest: &Digest) -> Vec<&'i Descriptor> {
-    let same = oci.blobs().filter(|(known, _)| *known == digest);
-    let mut slots: Vec<_> = same.map(|(_, at)| at).collect();
-    slots.sort_unstable();
     let objects = oci.image().objects();
-    slots.into_iter().filter_map(|at| objects.get(at)).collect()
+    let slots = oci.all(digest).iter();
+    slots.filter_map(|at| objects.get(*at)).collect()
 }
 
 /// The object of a RootIndex, as the originals store it.

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// DSSE payload type of a statement.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -212,6 +212,12 @@ impl Statement {
         &self.predicate_type
     }
 
+    /// The digests of its subjects, `sha256:` in front.
+    pub fn about(&self) -> BTreeSet<String> {
+        let subjects = self.subjects.iter();
+        subjects.map(|(hex, _)| format!("sha256:{hex}")).collect()
+    }
+
     /// Whether one of the subjects is the image of this SHA-256.
     pub fn is_about(&self, image: &Digest) -> bool {
         self.annotations(image).is_some()
@@ -367,8 +373,26 @@ mod tests {
             "link statement: required field _type missing"
         );
         assert!(built("custom", b"\xff").is_err());
-        for uri in ["", ":x", "a b:c", "1a:b", "x:"] {
+        // Go refuses control characters; blanks are refused here, too.
+        for uri in [
+            "",
+            ":x",
+            "a b:c",
+            "1a:b",
+            "x:",
+            "x:a b",
+            "x:a\u{7f}",
+            "/a\nb",
+            "/a\u{1}",
+        ] {
             assert!(PredicateType::parse(uri).is_err(), "{uri}");
+        }
+        for (asked, uri) in [
+            ("custom", "https://cosign.sigstore.dev/attestation/v1"),
+            ("urn:x", "urn:x"),
+        ] {
+            let kind = PredicateType::parse(asked).unwrap();
+            assert_eq!((kind.name(), kind.uri()), (asked, uri));
         }
         let document = br#"{"b":12345678901234567890123, "a":1.0}"#;
         let document = built("cyclonedx", document).unwrap();

@@ -292,6 +292,31 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_shown_as_go_shows_them() {
+        // What Go 1.26 writes after it read this into an `any`.
+        let json = r#"{"optional":{"b":1,"l":[9007199254740993,{"m":9007199254740993,"n":[true,null,"1"]}],"n":12345678901234567890}}"#;
+        let go = r#"{"b":1,"l":[9007199254740992,{"m":9007199254740992,"n":[true,null,"1"]}],"n":12345678901234567000}"#;
+        let payload = SimpleSigning::parse(json.as_bytes()).unwrap();
+        let shown = gojson::to_vec(&payload.to_value()).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.ends_with(&format!(r#""optional":{go}}}"#)), "{shown}");
+    }
+
+    #[test]
+    fn a_payload_of_a_mebibyte_is_read() {
+        let mut json = b"{}".to_vec();
+        json.resize(1024 * 1024, b' ');
+        assert!(SimpleSigning::parse(&json).is_ok());
+        json.push(b' ');
+        assert!(matches!(
+            SimpleSigning::parse(&json),
+            Err(Error::TooLarge(1_048_577))
+        ));
+        let said = SimpleSigning::parse(b"1").unwrap_err().to_string();
+        assert!(said.contains("expected an object"), "{said}");
+    }
+
+    #[test]
     fn what_go_tolerates_is_read_and_told() {
         let json = r#" {"Critical":{"image":{"docker-manifest-digest":"a","Docker-Manifest-Digest":"b"},"type":null,"x":1},
             "optional":{"a":1,"a":2}} "#;

@@ -13,7 +13,7 @@ use crate::key::pgp::Fingerprint;
 use crate::report::{
     CosignReport, Failure, KeySigner, Origin, Report, Signer, Standing, Subject, Unmet,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 /// What is demanded of the signers of every group that is checked.
@@ -214,15 +214,17 @@ pub fn enforce(report: &mut Report, demands: &Demands) {
     if demands.is_empty() {
         return;
     }
+    let mut signers: HashMap<Subject, Vec<&Signer>> = HashMap::new();
+    for signature in report.signatures.iter().filter(|s| s.failure.is_none()) {
+        let of_subject = signers.entry(signature.subject()).or_default();
+        of_subject.extend(&signature.signer);
+    }
     let standing: Vec<_> = report
         .checked
         .iter()
         .map(|subject| {
-            let valid = report
-                .signatures
-                .iter()
-                .filter(|s| s.subject() == *subject && s.failure.is_none());
-            demands.judge(*subject, valid.filter_map(|s| s.signer.as_ref()))
+            let signers = signers.get(subject).into_iter().flatten();
+            demands.judge(*subject, signers.copied())
         })
         .collect();
     for unmet in standing.iter().flat_map(|s| s.unmet.clone()) {
@@ -247,8 +249,11 @@ pub fn cosign(report: &CosignReport, demands: &Demands) -> Option<Standing> {
             .collect();
         demands.judge(Subject::Image, &signers)
     };
+    // The same signature can be there thousands of times.
+    let mut seen = HashSet::new();
     let met = report
         .valid()
+        .filter(|signature| seen.insert(&signature.subject))
         .map(|signature| of(&signature.subject))
         .find(|standing| standing.unmet.is_empty());
     Some(met.unwrap_or_else(|| of(&report.image)))

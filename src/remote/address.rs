@@ -194,6 +194,20 @@ pub fn same_service(one: &str, other: &str) -> bool {
     }
 }
 
+/// An address without user and password; what it leads to is for whoever reads it then.
+pub fn without_user(text: &str) -> String {
+    let (front, rest) = match text.split_once("//") {
+        Some((front, rest)) => (format!("{front}//"), rest),
+        None => (String::new(), text),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{front}{host}{tail}")
+}
+
 fn split_scheme(text: &str) -> (&str, &str) {
     let Some((scheme, rest)) = text.split_once(':') else {
         return ("", text);
@@ -275,6 +289,21 @@ mod tests {
             Address::keyserver("ftp://x").unwrap_err().to_string(),
             "unsupported keyserver protocol scheme \"ftp\""
         );
+    }
+
+    #[test]
+    fn user_and_password_can_be_left_out() {
+        for (text, bare) in [
+            ("https://u:p@h:1/a@b?c@d", "https://h:1/a@b?c@d"),
+            ("docker://u:p@x@h", "docker://h"),
+            ("https://e\\@h", "https://h"),
+            ("u:p@h/x", "h/x"),
+            ("https://h/x", "https://h/x"),
+            ("h", "h"),
+            ("", ""),
+        ] {
+            assert_eq!(without_user(text), bare);
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub const DISCOVERY_PATH: &str = "/assets/config/config.prod.json";
 /// Largest discovery document, in bytes.
 pub const MAX_DISCOVERY: u64 = 1 << 20;
+/// Most services in it; each may be asked.
+pub const MAX_SERVICES: usize = 64;
 /// Key server of the endpoint that exists without any file.
 pub const BUILT_IN_KEYSERVER: &str = "https://keys.sylabs.io";
 /// The key server of Apptainer's.
@@ -35,6 +37,15 @@ pub struct Service {
     pub uri: String,
     /// The registry behind a library.
     pub registry: Option<String>,
+}
+
+/// What a stored discovery document says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The services.
+    pub services: Services,
+    /// The administrator put it there; else it is the endpoint's answer.
+    pub is_placed: bool,
 }
 
 /// One key server to ask.
@@ -66,6 +77,9 @@ pub enum Error {
     /// The discovery document is no JSON object of objects.
     #[error("jsonresp: failed to unmarshal response: {0}")]
     Discovery(String),
+    /// More than [`MAX_SERVICES`].
+    #[error("endpoint names more than {MAX_SERVICES} services")]
+    TooMany,
     /// The endpoint does not offer the service.
     #[error("{0} is not a service at endpoint")]
     NotOffered(&'static str),
@@ -87,10 +101,14 @@ impl Services {
     /// Reads a discovery document.
     ///
     /// # Errors
-    /// [`Error::Discovery`].
+    /// [`Error::Discovery`], [`Error::TooMany`].
     pub fn parse(document: &[u8]) -> Result<Self, Error> {
         let members: BTreeMap<String, Map<String, Value>> = serde_json::from_slice(document)
-            .map_err(|error| Error::Discovery(error.to_string()))?;
+            // It quotes the document.
+            .map_err(|error| Error::Discovery(error.to_string().chars().take(200).collect()))?;
+        if members.len() > MAX_SERVICES {
+            return Err(Error::TooMany);
+        }
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let services = members.iter().filter_map(|(key, member)| {
             let name = match key.strip_suffix("API").unwrap_or(key) {
@@ -162,13 +180,16 @@ pub fn to_cache(document: &[u8], url: &str) -> Result<Vec<u8>, Error> {
 /// endpoint's, whose address gives the same file name.
 ///
 /// A document without a note of its endpoint was put there by the administrator.
-pub fn from_cache(document: &[u8], url: &str) -> Option<Services> {
+pub fn from_cache(document: &[u8], url: &str) -> Option<Stored> {
     let members: Map<String, Value> = serde_json::from_slice(document).ok()?;
     let owner = members.get(CACHED_FOR).and_then(|member| member.get("url"));
     if owner.is_some_and(|owner| owner.as_str() != Some(url)) {
         return None;
     }
-    Services::parse(document).ok()
+    Some(Stored {
+        services: Services::parse(document).ok()?,
+        is_placed: owner.is_none(),
+    })
 }
 
 /// File name of a stored discovery document: `https-cloud-sylabs-io.json`.
@@ -374,9 +395,16 @@ mod tests {
         let document = br#"{"tokenAPI":{"uri":"https://t"}}"#;
         let stored = to_cache(document, "https://a.b").unwrap();
         let known = Services::parse(document).unwrap();
-        assert_eq!(from_cache(&stored, "https://a.b"), Some(known.clone()));
+        let read = |is_placed| {
+            let services = known.clone();
+            Some(Stored {
+                services,
+                is_placed,
+            })
+        };
+        assert_eq!(from_cache(&stored, "https://a.b"), read(false));
         assert_eq!(from_cache(&stored, "https://a-b"), None);
-        assert_eq!(from_cache(document, "https://a-b"), Some(known));
+        assert_eq!(from_cache(document, "https://a-b"), read(true));
         assert_eq!(from_cache(b"", "https://a-b"), None);
     }
 }

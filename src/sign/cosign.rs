@@ -198,7 +198,7 @@ fn is_known(
             .and_then(|text| BASE64_STANDARD.decode(text).ok())
             .is_some_and(|s| key.public().verify_cosign(&new.payload, &s).is_some()),
     };
-    for entry in oci.cosign(image, suffix) {
+    for entry in oci.cosign_once(image, suffix) {
         let manifest = oci.manifest(entry)?;
         let mut layers = manifest.layers.iter();
         if layers.any(|layer| layer.digest == digest && same_key(layer)) {

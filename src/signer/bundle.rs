@@ -326,6 +326,7 @@ struct StrictSignature {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
 
     const TYPE: &str = "application/vnd.in-toto+json";
 
@@ -349,7 +350,15 @@ mod tests {
         let public = [key.public().clone()];
         let text = bundle(&sealed, "");
         let opened = Bundle::parse(text.as_bytes()).unwrap();
+        assert_eq!(opened.envelope(), sealed);
         let opened = opened.open(TYPE, &public).unwrap();
+        assert_eq!(
+            dsse::signature_values(sealed.as_bytes()).unwrap(),
+            [opened.signature()]
+        );
+        let form = "\"sig\":\"";
+        let at = sealed.find(form).unwrap() + form.len();
+        assert!(sealed[at..].starts_with(&BASE64_STANDARD.encode(opened.signature())));
         assert_eq!(opened.payload(), b"{}");
         assert_eq!(opened.scheme(), Scheme::Sha256);
         let refused = |text: &str| {
@@ -381,6 +390,20 @@ mod tests {
         assert!(refused(&bundle(&sealed, entry)).contains("inclusion proof"));
         let many = format!(",\"tlogEntries\":[{}]", vec!["{}"; 33].join(","));
         assert!(refused(&bundle(&sealed, &many)).contains("more than the 32"));
+        let whole = r#"{"logId":{"keyId":"x"},"kindVersion":{"kind":"dsse"},"canonicalizedBody":"x","inclusionProof":{"checkpoint":{"envelope":"x"}}}"#;
+        let lists = |entries, stamps| {
+            let entries = vec![whole; entries].join(",");
+            let stamps = vec!["{}"; stamps].join(",");
+            let more = format!(
+                r#","tlogEntries":[{entries}],"timestampVerificationData":{{"rfc3161Timestamps":[{stamps}]}}"#
+            );
+            bundle(&sealed, &more)
+        };
+        for (entries, stamps) in [(0, 0), (32, 0), (0, 32), (1, 31), (32, 32)] {
+            assert!(Bundle::parse(lists(entries, stamps).as_bytes()).is_ok());
+        }
+        assert!(refused(&lists(33, 0)).contains("transparency log entries"));
+        assert!(refused(&lists(0, 33)).contains("timestamps"));
         assert!(
             refused(&text.replace("\"payload\":", "\"payload\":1,\"payload\":"))
                 .contains("duplicate")

@@ -22,6 +22,13 @@ pub const FAILED: &str = "dsse: verify envelope failed: ";
 /// Greatest number of signatures looked at in one envelope.
 const MAX_SIGNATURES: usize = 1024;
 
+/// Bytes that the signatures of one envelope may make us hash, beyond [`FEW_SIGNATURES`] of any
+/// payload: each signature is over all of it.
+const MAX_HASHED: usize = 256 << 20;
+
+/// Signatures that are looked at whatever the length of the payload.
+const FEW_SIGNATURES: usize = 16;
+
 /// Why an envelope could not be made or opened.
 ///
 /// Wording: sylabs/sif around go-securesystemslib.
@@ -289,7 +296,15 @@ fn contents(data: &[u8], payload_type: &str) -> Result<Contents, Error> {
     }
     let payload = decode(&envelope.payload)?;
     let message = pae(payload_type, &payload);
-    let mut signatures = Vec::with_capacity(envelope.signatures.entries.len());
+    let limit = MAX_HASHED.checked_div(message.len()).unwrap_or_default();
+    let (found, limit) = (
+        envelope.signatures.entries.len(),
+        limit.clamp(FEW_SIGNATURES, MAX_SIGNATURES),
+    );
+    if found > limit {
+        return Err(Error::TooManySignatures { found, limit });
+    }
+    let mut signatures = Vec::with_capacity(found);
     for entry in envelope.signatures.entries {
         let signature = decode(&entry.sig)?;
         signatures.push((entry.keyid.into_owned(), signature));
@@ -698,6 +713,27 @@ mod tests {
             let said = refusal(malformed.as_bytes(), &key);
             assert!(said.contains(wanted), "{said}");
         }
+    }
+
+    #[test]
+    fn a_long_payload_is_hashed_for_few_signatures() {
+        let key = ed25519();
+        let payload = vec![b' '; 4 << 20];
+        let signers = |count| vec![&key; count];
+        let opened = |count| {
+            let sealed = seal(SIF_METADATA_TYPE, &payload, &signers(count)).unwrap();
+            open(&sealed, SIF_METADATA_TYPE, &[key.public().clone()])
+        };
+        assert!(opened(16).is_ok());
+        let mut text: serde_json::Value =
+            serde_json::from_slice(&seal(SIF_METADATA_TYPE, &payload, &signers(1)).unwrap())
+                .unwrap();
+        let entry = text["signatures"][0].clone();
+        text["signatures"] = vec![entry; 65].into();
+        assert_eq!(
+            refusal(text.to_string().as_bytes(), &[key.public().clone()]),
+            format!("{FAILED}too many signatures (65, limit 63)")
+        );
     }
 
     #[test]

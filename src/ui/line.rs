@@ -3,7 +3,7 @@
 //! A line is the JSON of one image. The last line of a run tells that it came to its end.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// One image of a report. Other members are passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -387,6 +387,7 @@ impl Line {
     /// Who has signed, as far as it counts; each once.
     pub fn signers(&self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
         let accepted = self.signatures.iter().filter(|s| s.is_accepted());
         for signer in accepted.filter_map(|signature| signature.signer.as_ref()) {
             let names = match signer {
@@ -402,7 +403,7 @@ impl Line {
                 Signer::Key(key) => vec![key.told()],
             };
             for name in names {
-                if !all.contains(&name) {
+                if seen.insert(name.clone()) {
                     all.push(name);
                 }
             }

@@ -22,6 +22,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use unicode_width::UnicodeWidthChar as _;
 
 /// How much is printed, in the numbers of the originals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,6 +241,9 @@ pub fn printable(text: &str) -> String {
 /// As [`printable`], for messages with a name in them that may be anybody's, such as that of a
 /// file: no line but the first begins like one of this program's own.
 pub fn message(text: &str) -> String {
+    // Longer than any of these.
+    const LABEL: usize = 8;
+    const SOFT_HYPHEN: char = '\u{ad}';
     const OURS: &[&str] = &[
         "INFO", "WARNING", "ERROR", "FATAL", "VERBOSE", "DEBUG", "Error", "[",
     ];
@@ -247,7 +251,12 @@ pub fn message(text: &str) -> String {
     for (number, line) in printable(text).split('\n').enumerate() {
         if number > 0 {
             out.push('\n');
-            if OURS.iter().any(|start| line.starts_with(start)) {
+            // What takes no room is not seen, and makes no other line of it.
+            let seen = line
+                .chars()
+                .filter(|c| *c != SOFT_HYPHEN && c.width() != Some(0));
+            let seen: String = seen.take(LABEL).collect();
+            if OURS.iter().any(|start| seen.starts_with(start)) {
                 out.push(' ');
             }
         }
@@ -350,6 +359,18 @@ mod tests {
         let forged = "open x\nINFO:    Verified\nFATAL: no\n[LOCAL] Alice\nmore\n  INFO";
         let seen = "open x\n INFO:    Verified\n FATAL: no\n [LOCAL] Alice\nmore\n  INFO";
         assert_eq!(message(forged), seen);
+        for unseen in [
+            '\u{200b}',
+            '\u{feff}',
+            '\u{2060}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{e0020}',
+        ] {
+            let forged = format!("x\n{unseen}IN{unseen}FO: y\nmore");
+            let seen = format!("x\n {unseen}IN{unseen}FO: y\nmore");
+            assert_eq!(message(&forged), seen, "{unseen:?}");
+        }
         assert_eq!(escaped(b"a\x1b[2J\n\xff\tz"), "a\\x1b[2J\\n\\xff\\tz");
         assert_eq!(escaped("é\u{202e}".as_bytes()), "é\\u{202e}");
     }

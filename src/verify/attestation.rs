@@ -15,6 +15,7 @@ use crate::signer::bundle::{Bundle, MEDIA_TYPE};
 use crate::signer::dsse;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 /// Largest envelope that is read, in bytes, as in cosign.
 pub const MAX_ENVELOPE: usize = 128 << 20;
@@ -46,7 +47,7 @@ impl<'a> Checked<'_, '_, 'a> {
         };
         let mut attestations = Vec::new();
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign(&subject.digest, "att") {
+            for entry in oci.cosign_once(&subject.digest, "att") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 all(&manifest, &subject.digest, keys, fetch, &mut attestations)
                     .map_err(Error::TooMany)?;
@@ -121,7 +122,11 @@ fn all<'f>(
     if count > MAX_ATTESTATIONS {
         return Err(count);
     }
-    into.extend(manifest.layers.iter().map(|layer| Attestation {
+    // An envelope, which may be large, says the same however often it is named.
+    let mut seen = HashSet::new();
+    let layers = manifest.layers.iter();
+    let layers = layers.filter(|layer| seen.insert(&layer.digest));
+    into.extend(layers.map(|layer| Attestation {
         subject: subject.clone(),
         outcome: judge(layer, subject, keys, fetch),
     }));

@@ -18,6 +18,7 @@ use crate::signer::bundle::MEDIA_TYPE;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 /// Annotation of a layer that holds the signature in base64.
@@ -30,6 +31,10 @@ pub const MAX_BUNDLE: usize = 4 << 20;
 
 /// Most signatures of one image that are looked at.
 pub const MAX_SIGNATURES: usize = 10_000;
+
+/// Bytes of payloads that are verified for one list of signatures. Real ones have some hundred
+/// each; one large payload may be named by every signature.
+const MAX_PAYLOADS: usize = 256 << 20;
 
 /// What a signature must be to count.
 pub struct Request<'k> {
@@ -162,16 +167,17 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
     ) -> Result<CosignReport, Error> {
         let oci = self.0;
         let (first, others, problems) = self.subjects(choice)?;
+        // Copied: what is verified is what is read.
         let fetch: &Fetch<'_, '_> = &|layer| {
-            let bytes = oci.content(layer, MAX_PAYLOAD);
-            bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
+            let bytes = oci.content(layer, MAX_PAYLOAD).map(<[u8]>::to_vec);
+            bytes.map(Cow::Owned).map_err(|error| error.to_string())
         };
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = oci.blobs().count();
         report.by_index = first.kind() == Kind::Image && !others.is_empty();
         report.problems = problems;
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign(&subject.digest, "sig") {
+            for entry in oci.cosign_once(&subject.digest, "sig") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;
                 let count = report
@@ -207,9 +213,11 @@ pub(super) fn bundles(
     oci: &OciSif<'_, '_>,
     subjects: &[ContentDescriptor],
 ) -> Vec<(ContentDescriptor, Digest)> {
+    let mut seen = HashSet::new();
     let entries = oci.index().manifests.iter().filter(|entry| {
         let name = entry.ref_name().unwrap_or_default();
-        entry.kind() == Kind::Image && name.starts_with(COSIGN_PREFIX)
+        let may_be = entry.kind() == Kind::Image && name.starts_with(COSIGN_PREFIX);
+        may_be && seen.insert((&entry.digest, entry.size))
     });
     let bundle = |entry: &ContentDescriptor| {
         // One that cannot be read is among the problems.
@@ -297,11 +305,15 @@ fn require_whole(
         }
     }
     let mut seen = HashSet::from([&subject.digest]);
+    let mut read = HashSet::new();
     let mut open = vec![&subject.digest];
     while let Some(parent) = open.pop() {
         for part in parts.get(parent).into_iter().flatten() {
             oci.object(part).map_err(Error::Incomplete)?;
-            require_document(oci, part)?;
+            // However often it is named.
+            if read.insert((&part.digest, part.kind())) {
+                require_document(oci, part)?;
+            }
             if seen.insert(&part.digest) {
                 open.push(&part.digest);
             }
@@ -331,6 +343,18 @@ pub fn signatures(
     fetch: &Fetch<'_, '_>,
     request: &Request<'_>,
 ) -> Vec<CosignSignature> {
+    let spent = Cell::new(0_usize);
+    let fetch: &Fetch<'_, '_> = &|layer| {
+        if spent.get() > MAX_PAYLOADS {
+            return Err(format!(
+                "the payloads in front of it have more than {MAX_PAYLOADS} bytes"
+            ));
+        }
+        let bytes = fetch(layer);
+        let len = bytes.as_ref().map_or(MAX_PAYLOAD / 4, |bytes| bytes.len());
+        spent.set(spent.get().saturating_add(len));
+        bytes
+    };
     let judge = |layer| {
         let mut signature = CosignSignature::new(subject.clone());
         signature.verdict = match judge(layer, subject, fetch, request, &mut signature) {

@@ -1,23 +1,24 @@
 //! Documents that are made to break a reader: a sentence and an exit code, in
 //! little memory and time.
 
-use super::made::{INDEX, MANIFEST, content, index, manifest, oci_sif, sha};
+use super::made::{CONFIG, INDEX, LAYER, MANIFEST, content, index, manifest, oci_sif, sha};
 use crate::support::{Home, Outcome, finish, peers, start};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Runs a command on a file in 600 MB of address space; half a minute at most.
+/// Runs a command on a file in 600 MB of address space; twenty seconds of a processor at most,
+/// however busy the machine is.
 fn limited(home: &Home, words: &[&str], file: &Path) -> Outcome {
     let mut command: Command = home.clean("sh");
     command
-        .args(["-c", "ulimit -v 614400; exec \"$@\"", "sh"])
+        .args(["-c", "ulimit -v 614400; ulimit -t 20; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_sigsif"))
         .args(words)
         .arg(file);
     let outcome = finish(
         start(&mut command),
-        Duration::from_secs(30),
+        Duration::from_secs(300),
         &format!("{words:?} {}", file.display()),
     );
     assert_eq!(outcome.signal, None, "{}: {outcome}", file.display());
@@ -196,6 +197,176 @@ fn hostile_documents_get_a_clear_answer() {
             );
         }
     }
+}
+
+/// A file of some megabytes can name the same thing a hundred thousand times.
+#[test]
+fn what_is_named_again_and_again_is_read_once() {
+    let home = Home::new();
+    let image = manifest(b"{}", b"layer");
+    let entry = content(MANIFEST, &image, "");
+    let key = peers("oci/cosign.pub");
+    let key = key.to_str().expect("a path");
+    let list = |count: usize, item: &dyn Fn(usize) -> String| {
+        let items: Vec<_> = (0..count).map(item).collect();
+        items.join(",")
+    };
+    let named =
+        |name: &str| format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}"#);
+    let document = |config: &[u8], layers: &str, more: &str| {
+        let config = content(CONFIG, config, "");
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{config},"layers":[{layers}]{more}}}"#
+        )
+        .into_bytes()
+    };
+    let cosign: &[&str] = &["verify", "--cosign", "--key", key];
+    // An entry with more annotations than anybody reads.
+    let names = list(200_000, &|n| format!(r#""{n:x}":"""#));
+    let annotated = content(MANIFEST, &image, &format!(r#","annotations":{{{names}}}"#));
+    let file = home.write(
+        "annotations.sif",
+        &oci_sif(&[b"layer", b"{}", &image], &index(&[annotated])),
+    );
+    limited(&home, cosign, &file)
+        .expect(255)
+        .says("no valid signatures");
+    limited(&home, &["sif", "check"], &file).expect(0);
+    // A manifest whose layers are all missing.
+    let missing = list(38_000, &|n| {
+        format!(r#"{{"mediaType":"l","size":1,"digest":"sha256:{n:064x}"}}"#)
+    });
+    let missing = document(b"{}", &missing, "");
+    let root = index(&[content(MANIFEST, &missing, "")]);
+    let file = home.write("missing.sif", &oci_sif(&[b"{}", &missing], &root));
+    limited(&home, &["sif", "check"], &file).expect(1);
+    let folder = home.join("out");
+    let folder = folder.to_str().expect("a path");
+    limited(&home, &["sif", "export", "--oci-layout", folder], &file)
+        .expect(1)
+        .says("object not found");
+    // A large manifest, named many times, in a file and in a folder.
+    let numbers = list(800_000, &|_| "1".to_owned());
+    let layer = content(LAYER, b"layer", "");
+    let large = document(b"{}", &layer, &format!(r#","x":[{numbers}]"#));
+    let same = index(&vec![content(MANIFEST, &large, ""); 20_000]);
+    let file = home.write("large.sif", &oci_sif(&[b"layer", b"{}", &large], &same));
+    limited(&home, &["sif", "tree"], &file).expect(0);
+    let signatures = named(&format!(
+        "_cosign:{}.sig",
+        sha(&image).to_string().replace(':', "-")
+    ));
+    let mut entries = vec![content(MANIFEST, &large, &signatures); 14_000];
+    entries.push(entry.clone());
+    let blobs: [&[u8]; 4] = [b"layer", b"{}", &large, &image];
+    let file = home.write("signatures.sif", &oci_sif(&blobs, &index(&entries)));
+    limited(&home, cosign, &file)
+        .expect(255)
+        .says("no valid signatures");
+    // A large envelope, named many times by one manifest.
+    let mut envelope = br#"{"payloadType":"application/vnd.in-toto+json","payload":""#.to_vec();
+    envelope.extend(vec![b'A'; 8 << 20]);
+    envelope.extend_from_slice(br#"","signatures":[{"sig":"MEUC"}]}"#);
+    let layer = content("application/vnd.dsse.envelope.v1+json", &envelope, "");
+    let attestations = document(b"{}", &list(5_000, &|_| layer.clone()), "");
+    let name = sha(&image).to_string().replace(':', "-");
+    let name = named(&format!("_cosign:{name}.att"));
+    let root = index(&[entry.clone(), content(MANIFEST, &attestations, &name)]);
+    let blobs: [&[u8]; 5] = [b"layer", b"{}", &image, &envelope, &attestations];
+    let file = home.write("attestations.sif", &oci_sif(&blobs, &root));
+    limited(&home, &["verify-attestation", "--key", key], &file)
+        .expect(255)
+        .says("no matching attestations");
+    // A large index, named by manifests that an index names.
+    let wide = index(&vec![content("text/plain", b"layer", ""); 15_000]);
+    let source = document(b"{}", &list(10_000, &|_| content(INDEX, &wide, "")), "");
+    let mut entries = vec![content(MANIFEST, &source, &named("_cosign-index:x")); 14_000];
+    entries.push(entry.clone());
+    let blobs: [&[u8]; 5] = [b"layer", b"{}", &image, &wide, &source];
+    let file = home.write("source.sif", &oci_sif(&blobs, &index(&entries)));
+    limited(&home, cosign, &file)
+        .expect(255)
+        .says("no valid signatures");
+    // The same in layouts.
+    let layout = |name: &str, blobs: &[&[u8]], index: &[u8]| {
+        let folder = home.join(name);
+        std::fs::create_dir_all(folder.join("blobs/sha256")).expect("folders");
+        for blob in blobs {
+            let name = sha(blob).to_string().replace("sha256:", "blobs/sha256/");
+            std::fs::write(folder.join(name), blob).expect("a blob");
+        }
+        let mark = r#"{"imageLayoutVersion":"1.0.0"}"#;
+        std::fs::write(folder.join("oci-layout"), mark).expect("a mark");
+        std::fs::write(folder.join("index.json"), index).expect("an index");
+        folder
+    };
+    let in_folder = [cosign, &["--local-layout"]].concat();
+    let folder = layout("large", &[b"layer", b"{}", &large], &same);
+    limited(&home, &in_folder, &folder)
+        .expect(255)
+        .says("no valid signatures");
+    let shown = folder.to_str().expect("a path");
+    limited(
+        &home,
+        &["sif", "import-layout", shown],
+        &home.join("made.sif"),
+    )
+    .expect(0);
+    let entries = vec![content(INDEX, &wide, ""); 15_000];
+    let folder = layout("wide", &[b"layer", &wide], &index(&entries));
+    limited(&home, &in_folder, &folder).expect(255);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let by_digest = [
+        &in_folder[..2],
+        &["--key", key, "--digest", &digest, "--local-layout"],
+    ]
+    .concat();
+    limited(&home, &by_digest, &folder)
+        .expect(255)
+        .says("no matching image");
+}
+
+#[test]
+fn a_large_claim_is_shown_in_part_however_often_it_is_named() {
+    let home = Home::new();
+    let image = manifest(b"{}", b"layer");
+    let payload = format!(
+        r#"{{"critical":{{"identity":{{"docker-reference":""}},"image":{{"docker-manifest-digest":"{}"}},"type":"cosign container image signature"}},"optional":{{"x":"{}"}}}}"#,
+        sha(&image),
+        "y".repeat(1_000_000)
+    );
+    let layer = content(
+        "application/vnd.dev.cosign.simplesigning.v1+json",
+        payload.as_bytes(),
+        "",
+    );
+    let config = content(CONFIG, b"{}", "");
+    let signatures = format!(
+        r#"{{"mediaType":"{MANIFEST}","config":{config},"layers":[{}]}}"#,
+        vec![layer; 2_000].join(",")
+    );
+    let name = format!("_cosign:{}.sig", sha(&image).to_string().replace(':', "-"));
+    let named = format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{name}"}}"#);
+    let root = index(&[
+        content(MANIFEST, &image, ""),
+        content(MANIFEST, signatures.as_bytes(), &named),
+    ]);
+    let blobs: [&[u8]; 5] = [
+        b"layer",
+        b"{}",
+        &image,
+        payload.as_bytes(),
+        signatures.as_bytes(),
+    ];
+    let file = home.write("claims.sif", &oci_sif(&blobs, &root));
+    let shown = limited(&home, &["sif", "tree"], &file).expect(0).stdout;
+    assert!(shown.len() < 2_000_000, "{}", shown.len());
+    assert_eq!(
+        String::from_utf8_lossy(&shown)
+            .matches("claims: x=yyyy")
+            .count(),
+        2_000
+    );
 }
 
 fn index_with(entry: &str) -> String {

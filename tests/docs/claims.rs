@@ -16,6 +16,9 @@ fn the_name_of_a_file_forges_no_line() {
         "INFO:    Verified signature(s) from image 'other.sif'",
         "FATAL:   failed to verify container: other.sif",
         "[LOCAL]            Signing entity: Alice",
+        // Nothing is seen of the first character.
+        "\u{200b}INFO:    Verified signature(s) from image 'other.sif'",
+        "\u{feff}FATAL:   failed to verify container: other.sif",
     ] {
         let name = format!("x.sif\n{forged}");
         home.copy("native/dsse-ed25519.sif", &name);
@@ -50,6 +53,51 @@ fn the_name_of_a_file_forges_no_line() {
             assert_eq!(begins, 0, "{args:?}: {ended}");
         }
     }
+}
+
+#[test]
+fn what_cannot_be_printed_is_no_success() {
+    let home = Home::new();
+    let key = support::peers("keys/ed25519.pub.pem");
+    let key = key.to_str().expect("UTF-8");
+    home.copy("native/dsse-ed25519.sif", "image.sif");
+    for args in [
+        &["--version"][..],
+        &["--help"],
+        &["help", "sif"],
+        &["sif"],
+        &["verify", "--help"],
+        &["verify", "--key", key, "image.sif"],
+        &["verify", "--key", key, "--json", "image.sif"],
+        &["verify", "--key", key, "image.sif", "image.sif"],
+        &["sif", "check", "image.sif"],
+        &["sif", "dump", "1", "image.sif"],
+        &["completion", "bash"],
+    ] {
+        let mut command = home.clean("sh");
+        command
+            .args(["-c", "exec \"$@\" >/dev/full", "sh"])
+            .arg(env!("CARGO_BIN_EXE_sigsif"))
+            .args(args);
+        let ended = support::run(&mut command).expect(255);
+        ended.says("write /dev/stdout: no space left on device");
+    }
+}
+
+/// Not the first line of the file that it was opened from.
+#[test]
+fn a_passphrase_is_the_next_line_of_its_descriptor() {
+    let home = Home::with_keys();
+    home.copy("native/unsigned.sif", "image.sif");
+    home.write("lines", b"somebody\ncorrect horse\nmore\n");
+    let mut command = home.clean("sh");
+    let script = "exec 3<lines; read who <&3; exec \"$@\" --passphrase-fd 3 image.sif";
+    command
+        .args(["-c", script, "sh"])
+        .arg(env!("CARGO_BIN_EXE_sigsif"))
+        .args(["sign", "--keyidx", "1"]);
+    support::run(&mut command).expect(0);
+    support::run(&mut home.sigsif(["verify", "--local", "image.sif"])).expect(0);
 }
 
 #[test]
@@ -204,9 +252,12 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
         "172.16.0.1",
         "192.168.1.1",
         "169.254.169.254",
+        "100.100.100.200",
+        "0.1.2.3",
         "[::1]",
         "[::]",
         "[::ffff:10.0.0.1]",
+        "[::ffff:100.64.0.1]",
         "[fe80::1]",
         "[fd00::1]",
         "localhost",
@@ -228,6 +279,8 @@ fn a_server_of_the_net_sends_nobody_into_a_private_network() {
         "registry.example.org",
         "cdn.example.net",
         "8.8.8.8",
+        "100.128.0.1",
+        "100.63.0.1",
         "[2001:db8::1]",
     ] {
         let to = format!("https://{outside}/");

@@ -16,7 +16,6 @@ use sigsif::layer::convert::to_tar;
 use sigsif::layer::tar::{Kind, Reader};
 use sigsif::layer::tree::{Tree, Whiteouts};
 use sigsif::layer::unsquash::FileSystem;
-use sigsif::net::Url;
 use sigsif::net::download::retry_after;
 use sigsif::net::registry::{Challenge, next_page};
 use sigsif::oci::manifest::{ImageIndex, ImageManifest};
@@ -395,6 +394,7 @@ fn squashfs(data: &[u8]) -> bool {
         text: 10_000,
         free: 1 << 20,
         ratio: 10,
+        ..Limits::default()
     };
     let read = |at: u64, buffer: &mut [u8]| {
         let part = usize::try_from(at).ok();
@@ -448,9 +448,8 @@ fn mean_the_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     }
 }
 
-/// What a challenge says is in the header; a next page is on the same server.
+/// What a challenge says is in the header, and so is the address of the next page.
 fn registry_headers(data: &[u8]) -> bool {
-    static ASKED: LazyLock<Url> = LazyLock::new(|| Url::parse("https://r.example/v2/a").unwrap());
     let text = String::from_utf8_lossy(data);
     let _ = retry_after(&text);
     let challenge = Challenge::parse(&text);
@@ -459,9 +458,9 @@ fn registry_headers(data: &[u8]) -> bool {
             assert!(text.contains(value));
         }
     }
-    let next = next_page(&ASKED, &text);
-    if let Some(next) = &next {
-        assert_eq!(next.origin(), ASKED.origin());
+    let next = next_page(&text);
+    if let Some(next) = next {
+        assert!(text.contains(&format!("<{next}>")));
     }
     next.is_some() || challenge.value("realm").is_some()
 }

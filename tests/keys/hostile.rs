@@ -246,17 +246,26 @@ fn many_keys_are_imported_without_reading_the_keyring_for_each() {
     let sandbox = Sandbox::with_keyring();
     let keys = public_keys(40);
     let file = sandbox.work().join("many.gpg");
-    // What is known already ends the import behind what came before it.
     let known = sandbox.ring("pgp-public");
     fs::write(&file, [keys.concat(), known].concat()).unwrap();
-    let trace = sandbox.work().join("trace");
-    let output = sandbox
-        .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
-        .arg(&trace)
-        .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import", "many.gpg"])
-        .output()
-        .unwrap();
-    let answer = super::Answer::of(output);
+    let import = |merge: &[&str]| {
+        let trace = sandbox.work().join("trace");
+        let output = sandbox
+            .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
+            .arg(&trace)
+            .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import"])
+            .args(merge)
+            .arg("many.gpg")
+            .output()
+            .unwrap();
+        let trace = fs::read_to_string(trace).unwrap();
+        let opened = trace.matches("/pgp-public\"").count();
+        assert!((1..10).contains(&opened), "{opened}");
+        assert_eq!(sandbox.fingerprints(&[]).len(), 42);
+        super::Answer::of(output)
+    };
+    // What is known already ends the import behind what came before it.
+    let answer = import(&[]);
     assert_eq!(answer.exit, 2);
     assert_eq!(answer.stdout.lines().count(), 40, "{}", answer.stdout);
     assert_eq!(
@@ -266,10 +275,13 @@ fn many_keys_are_imported_without_reading_the_keyring_for_each() {
              belongs to the keyring\n"
         )
     );
-    assert_eq!(sandbox.fingerprints(&[]).len(), 42);
-    let trace = fs::read_to_string(trace).unwrap();
-    let opened = trace.matches("/pgp-public\"").count();
-    assert!((1..10).contains(&opened), "{opened}");
+    let all = sandbox.ring("pgp-public");
+    sandbox.restore();
+    let answer = import(&["--merge"]);
+    assert_eq!(answer.exit, 0, "{}", answer.stderr);
+    let lines = |what: &str| answer.stdout.matches(what).count();
+    assert_eq!((lines("added to"), lines("unchanged in")), (40, 2));
+    assert!(sandbox.ring("pgp-public") == all);
 }
 
 #[test]

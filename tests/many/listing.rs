@@ -1,6 +1,6 @@
 //! Which images are meant.
 
-use crate::support::{Home, Outcome, run, skip};
+use crate::support::{Home, Outcome, finish, run, skip};
 use crate::verdicts;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A tree with images, other files, and what is neither.
 fn tree() -> Home {
@@ -102,6 +103,35 @@ fn a_list_comes_from_standard_input() {
         names(&outcome),
         ["t/a.sif", "t/sub/deep/c.sif", "t/sub/fake.sif"]
     );
+}
+
+/// What was read of it before is not read again, and a socket is as good as a pipe.
+#[test]
+fn standard_input_is_what_is_left_of_it() {
+    let home = tree();
+    home.write("list", b"a header\nt/a.sif\n");
+    let mut script = home.clean("sh");
+    script
+        .args(["-c", "{ read line; exec \"$@\"; } <list", "sh"])
+        .arg(env!("CARGO_BIN_EXE_sigsif"))
+        .args(["verify", "--local", "--from-file", "-"]);
+    let child = script
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let outcome = finish(child, Duration::from_secs(60), "a list");
+    assert_eq!(names(&outcome.expect(0)), ["t/a.sif"]);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    std::io::Write::write_all(&mut &ours, b"t/a.sif\n").expect("a list");
+    drop(ours);
+    let mut call = home.sigsif(["verify", "--local", "--from-file", "-"]);
+    call.stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = call.spawn().expect("sigsif");
+    let outcome = finish(child, Duration::from_secs(60), "a socket");
+    assert_eq!(names(&outcome.expect(0)), ["t/a.sif"]);
 }
 
 #[test]

@@ -561,8 +561,8 @@ pub const ALL: &[Difference] = &[
         reason: Reason::Convention("a loop over images is one command"),
     },
     Difference {
-        tests: &[SINGULARITY],
-        record: |r| r.is("key-export", 8),
+        tests: &[SINGULARITY, CLI],
+        record: |r| r.is("key-export", 8) || r.is("usage-errors", 17),
         what: "the key can be named, then nothing is asked",
         edits: &[
             Edit::Exit(10),
@@ -571,6 +571,15 @@ pub const ALL: &[Difference] = &[
             ),
         ],
         reason: Reason::Convention("scripts can export a key"),
+    },
+    Difference {
+        tests: &[CLI],
+        record: |r| r.is("key-global", 6),
+        what: "a private key is not looked for where there are none",
+        edits: &[Edit::Stderr(
+            "FATAL:   Unable to remove private key: global keyring only holds public keys\n",
+        )],
+        reason: Reason::Singularity("its sentence says why"),
     },
     // Registries.
     Difference {

@@ -126,3 +126,41 @@ fn replay(case: &Value) -> Value {
     let user = if is_pull { first } else { None };
     json!({"user": user, "kept": files})
 }
+
+/// Docker's file may be a link; what is behind it is replaced, not the link. The file of our own
+/// is never one.
+#[test]
+fn a_link_to_dockers_file_is_followed() {
+    let desk = Desk::new();
+    let server = registry();
+    let uri = format!("docker://localhost:{}", server.port);
+    let args = ["registry", "login", "-u", "joe", "-p", "pw", &uri];
+    let real = desk.0.work().join("real.json");
+    fs::write(&real, "{}").expect("a file");
+    let docker = desk.home(".docker");
+    fs::create_dir(&docker).expect("a folder");
+    let link = docker.join("config.json");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    let answer = desk.run("apptainer", &args, &[]);
+    assert_eq!(answer.exit, 0, "{answer:?}");
+    assert!(link.is_symlink());
+    assert_eq!(kept(&real).as_deref(), Some("joe"));
+    let from = format!("oras://localhost:{}/a/b:t", server.port);
+    server.forget();
+    desk.run("apptainer", &["pull", "x.sif", &from], &[]);
+    assert!(
+        server
+            .seen()
+            .iter()
+            .any(|seen| seen.header("authorization").is_some())
+    );
+
+    let own = desk.home(".apptainer/docker-config.json");
+    std::os::unix::fs::symlink(&real, &own).expect("a link");
+    let answer = desk.run("apptainer", &args, &[]);
+    assert_eq!(answer.exit, 255, "{answer:?}");
+    assert!(
+        answer.stderr.contains("too many levels of symbolic links"),
+        "{answer:?}"
+    );
+}

@@ -111,6 +111,35 @@ fn a_program_that_is_missing_fails_or_lies_makes_no_file() {
 }
 
 #[test]
+fn a_program_gets_no_secret() {
+    let Some(peer) = peer() else { return };
+    let folder = peer.home.join("bin");
+    fs::create_dir(&folder).unwrap();
+    let program = folder.join("tar2sqfs");
+    fs::write(&program, "#!/bin/sh\nenv >&2\ncat >/dev/null\nexit 1\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let real = tool("cat").and_then(|cat| cat.parent().map(|p| p.display().to_string()));
+    let path = format!("{}:{}", folder.display(), real.unwrap());
+    let mut pull = sigsif_pull(&peer, &["--converter", "tar2sqfs"], "made.sif", "lab/two:1");
+    pull.env("PATH", path)
+        .env("OTHER", "seen")
+        .env("SINGULARITY_DOCKER_USERNAME", "alice");
+    for name in [
+        "SIGSIF_PASSPHRASE",
+        "COSIGN_PASSWORD",
+        "SINGULARITY_DOCKER_PASSWORD",
+        "APPTAINER_DOCKER_PASSWORD",
+        "SIGSIF_LOGIN_PASSWORD",
+        "SINGULARITY_ENCRYPTION_PASSPHRASE",
+    ] {
+        pull.env(name, "hush");
+    }
+    let outcome = run(&mut pull).expect(255);
+    assert!(outcome.stderr.contains("OTHER=seen"), "{outcome}");
+    assert!(!outcome.stderr.contains("hush"), "{outcome}");
+}
+
+#[test]
 fn a_program_is_ended_when_its_archive_is_not_right() {
     if tool("tar2sqfs").is_none() {
         return skip_without("tar2sqfs");

@@ -544,6 +544,116 @@ fn headers_that_multiply_end_the_work_and_not_the_memory() {
 }
 
 #[test]
+fn holes_count_as_well() {
+    let sparse = |size: u64| {
+        let size = size.to_string();
+        Archive::new()
+            .pax(&[
+                ("GNU.sparse.size", size.as_bytes()),
+                ("GNU.sparse.numblocks", b"1"),
+                ("GNU.sparse.map", b"0,1"),
+            ])
+            .file("sparse", b"x")
+    };
+    let limits = Limits {
+        holes: 1 << 20,
+        ..Limits::default()
+    };
+    let add = |archive: Archive| {
+        Tree::new(Whiteouts::Apply, limits).add_layer(archive.bytes().as_slice())
+    };
+    add(sparse(1 << 20)).unwrap();
+    // Small, and thousands of years of work.
+    for size in [(1 << 20) + 2, 1 << 62, u64::MAX] {
+        let error = add(sparse(size)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sparse files of the layers have more than 1048576 bytes of holes"
+        );
+    }
+    // Of all files together.
+    let mut two = sparse(600_000).bytes();
+    two.truncate(two.len() - 1024);
+    two.extend(sparse(600_000).bytes());
+    let error = Tree::new(Whiteouts::Apply, limits)
+        .add_layer(two.as_slice())
+        .unwrap_err();
+    assert!(matches!(error, Error::TooManyHoles(_)), "{error}");
+}
+
+#[test]
+fn what_costs_memory_is_counted_however_small_it_looks() {
+    let global = |from| {
+        let records: Vec<u8> = (from..from + 100)
+            .flat_map(|n| format!("80 SCHILY.xattr.{n:03}={}\n", "v".repeat(59)).into_bytes())
+            .collect();
+        (
+            Archive::header(EntryType::XGlobalHeader, records.len()),
+            records,
+        )
+    };
+    // Global headers that grow one by one, each for itself short enough.
+    let growing = (0..4).fold(Archive::new(), |archive, n| {
+        let (header, records) = global(100 * n);
+        archive.entry("pax", header, &records).file("f", b"")
+    });
+    let mut tree = Tree::new(Whiteouts::Apply, Limits::default());
+    let error = tree.add_layer(growing.bytes().as_slice()).unwrap_err();
+    assert!(
+        error.to_string().contains("extended header is too large"),
+        "{error}"
+    );
+    // Attributes of two letters need more than two bytes, and those of whiteouts and of the root
+    // have to be read as well.
+    let limits = Limits {
+        text: 1 << 20,
+        ..Limits::default()
+    };
+    let short: Vec<u8> = (0..900)
+        .flat_map(|n| format!("21 SCHILY.xattr.{n:03}=\n").into_bytes())
+        .collect();
+    for name in ["f", ".wh.f", "./", "d/.wh..wh.x/y"] {
+        let many = (0..50).fold(Archive::new(), |archive, _| {
+            let header = Archive::header(EntryType::XHeader, short.len());
+            let archive = archive.entry("pax", header, &short);
+            match name {
+                "./" => archive.folder(name),
+                name => archive.file(name, b""),
+            }
+        });
+        let mut tree = Tree::new(Whiteouts::Apply, limits);
+        let error = tree.add_layer(many.bytes().as_slice()).unwrap_err();
+        assert!(matches!(error, Error::TooMuchText(_)), "{name}: {error}");
+    }
+    // Further names of a file are entries, and so are the folders that a long path makes.
+    let limits = Limits {
+        entries: 1000,
+        ..Limits::default()
+    };
+    let names = (0..2000).fold(Archive::new().file("f", b""), |archive, n| {
+        archive.link(EntryType::Link, &format!("l{n}"), "f")
+    });
+    let deep = Archive::new().file(&"d/".repeat(1500), b"");
+    for archive in [names, deep] {
+        let mut tree = Tree::new(Whiteouts::Apply, limits);
+        let error = tree.add_layer(archive.bytes().as_slice()).unwrap_err();
+        assert_eq!(error.to_string(), "layer has more than 1000 entries");
+    }
+}
+
+#[test]
+fn an_empty_value_leaves_what_the_header_says() {
+    let archive: Make = || {
+        Archive::new()
+            .pax(&[("path", b""), ("size", b""), ("mtime", b""), ("uid", b"")])
+            .file("named", b"data")
+            .bytes()
+    };
+    let made = tree(&[archive], Whiteouts::Apply).unwrap();
+    assert_eq!(made, ["//", "/named=data"]);
+}
+
+#[test]
 fn hiding_the_same_again_and_again_takes_no_time() {
     let below = (0..3000).fold(Archive::new(), |archive, n| {
         archive.file(&format!("d/e/{n}"), b"")

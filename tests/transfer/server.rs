@@ -82,6 +82,7 @@ pub struct Store {
     /// By tag and by digest: media type and bytes.
     pub manifests: HashMap<String, (String, Vec<u8>)>,
     uploads: HashMap<String, Vec<u8>>,
+    begun: usize,
     /// Whether it has the list of referrers.
     pub referrers: bool,
     /// Goes away within the next PATCH, behind so many bytes, which it keeps.
@@ -343,7 +344,9 @@ impl Store {
                 if let Some(digest) = get("mount").filter(|d| self.blobs.contains_key(d)) {
                     return Reply::status(201).with("Docker-Content-Digest", digest);
                 }
-                let id = format!("up{}", self.uploads.len());
+                // No number twice: uploads end while others go on.
+                let id = format!("up{}", self.begun);
+                self.begun += 1;
                 self.uploads.insert(id.clone(), Vec::new());
                 Reply::status(202).with("Location", format!("{path}{id}?state=secret"))
             }

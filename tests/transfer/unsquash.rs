@@ -462,3 +462,65 @@ fn another_compression_is_named() {
         );
     }
 }
+
+#[test]
+fn attributes_that_are_read_again_and_again_end_the_work() {
+    if !ready(&["mksquashfs"]) {
+        return;
+    }
+    let home = Home::new();
+    let names: Vec<String> = (0..1000)
+        .map(|n| format!("SCHILY.xattr.trusted.{n:03}"))
+        .collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let archive = Archive::new()
+        .pax(&records)
+        .device(EntryType::Char, "w", 0, 0);
+    let archive = (0..2000).fold(archive, |archive, n| {
+        archive.link(EntryType::Link, &format!("l{n}"), "w")
+    });
+    let archive = home.write("whiteouts.tar", &archive.bytes());
+    let mut make = home.clean("sh");
+    make.args([
+        "-c",
+        "mksquashfs - \"$1\" -tar -noappend -no-progress -quiet <\"$0\"",
+    ])
+    .arg(&archive)
+    .arg(home.join("image"));
+    run(&mut make).expect(0);
+    let image = fs::read(home.join("image")).unwrap();
+    assert!(image.len() < 20_000);
+    // Two thousand names of one whiteout, each with a thousand attributes.
+    let limits = Limits {
+        free: 8 << 20,
+        ..Limits::default()
+    };
+    let error = limited(&image, true, limits).unwrap_err();
+    assert!(matches!(error, Error::Bomb { .. }), "{error}");
+}
+
+#[test]
+fn a_whiteout_of_what_has_no_name_in_a_tar_layer_is_refused() {
+    if !ready(&["mksquashfs"]) {
+        return;
+    }
+    // In a tar layer `.wh.` in front of it would hide everything in the folder.
+    for (name, lowest) in [(".wh..opq", true), (".wh..opq", false), (".wh.x", true)] {
+        let home = Home::new();
+        let root = folder(&home, "plain");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.join(name),
+            rustix::fs::FileType::CharacterDevice,
+            rustix::fs::Mode::from_raw_mode(0),
+            0,
+        )
+        .unwrap();
+        let error = unsquashed(&stored(&home, &root), lowest).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("name of a file would become a whiteout"),
+            "{name}: {error}"
+        );
+    }
+}

@@ -7,8 +7,8 @@ use crate::disk::errno_text;
 use crate::disk::files::{self, Lock, MAX_KEYRING};
 use crate::disk::keyring::{GlobalKeyring, KeyringFolder, Purpose, Which};
 use crate::key::pgp::{
-    self, Entity, Fingerprint, SecretState, Update, entities_from_armored_or_binary, reprotect,
-    updates_from_armored_or_binary,
+    self, Entity, Fingerprint, Keyring, SecretState, Update, entities_from_armored_or_binary,
+    reprotect, updates_from_armored_or_binary,
 };
 use crate::ui::Ui;
 use crate::ui::prompt::{Console, Prompt, Stream};
@@ -66,8 +66,13 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
     if args.merge.unwrap_or(false) {
         let updates = updates_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
         let target = target()?;
-        for update in &updates {
-            import_update(ui, args, update, &target, &named, &mut prompt)?;
+        for run in updates.chunk_by(|one, next| !one.has_secret() && !next.has_secret()) {
+            match run {
+                [update] if update.has_secret() => {
+                    import_update(ui, args, update, &target, &named, &mut prompt)?;
+                }
+                run => merge_all(ui, run, &target, false, &named)?,
+            }
         }
         return Ok(());
     }
@@ -87,7 +92,7 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds a key, or what is new about a known one.
+/// Adds a key with a secret part, or what is new about a known one.
 fn import_update(
     ui: &Ui,
     args: &Args,
@@ -96,10 +101,9 @@ fn import_update(
     named: &dyn Fn(String) -> String,
     prompt: &mut dyn Prompt,
 ) -> Result<(), String> {
-    let alone = update.entity();
-    let with_secret = alone.as_ref().ok().filter(|entity| entity.has_secret());
+    let entity = update.entity().ok().filter(Entity::has_secret);
     let mut told = false;
-    if let Some(entity) = with_secret
+    if let Some(entity) = &entity
         && !target.secret()?.holds(ui, entity)?
     {
         if import_pair(ui, args, entity, target, prompt)? {
@@ -107,35 +111,113 @@ fn import_update(
         }
         told = true;
     }
+    let is_told = entity.is_some() && !told;
+    merge_all(ui, std::slice::from_ref(update), target, is_told, named)
+}
+
+/// Adds keys, or what is new about known ones, up to the first fault. The keyrings are read and
+/// written once: a file may hold any number of keys.
+fn merge_all(
+    ui: &Ui,
+    updates: &[Update],
+    target: &Target,
+    tells_of_secret: bool,
+    named: &dyn Fn(String) -> String,
+) -> Result<(), String> {
     let lock = target.public().lock()?;
-    let mut known = false;
-    if let Target::Local(folder) = target {
-        let ring = Ring::Local(folder, Which::Secret);
-        let merged = merge_into(ui, &lock, ring, std::slice::from_ref(update))?;
-        known = merged.is_some();
+    let mut public = Work::load(ui, target.public())?;
+    let mut secret = match target {
+        Target::Local(folder) => Some(Work::load(ui, Ring::Local(folder, Which::Secret))?),
+        Target::Global(_) => None,
+    };
+    let mut told = Vec::new();
+    let outcome = updates.iter().try_for_each(|update| {
+        let merged = secret.as_mut().map(|secret| secret.merge(update));
+        let merged = merged.transpose()?.flatten();
         match merged {
-            Some((fingerprint, true)) => tell(fingerprint, MERGED, "private")?,
-            Some((fingerprint, false)) if with_secret.is_some() && !told => {
-                tell(fingerprint, UNCHANGED, "private")?;
+            Some((fingerprint, true)) => told.push((fingerprint, MERGED, "private")),
+            Some((fingerprint, false)) if tells_of_secret => {
+                told.push((fingerprint, UNCHANGED, "private"));
             }
             _ => {}
         }
-    }
-    match (
-        merge_into(ui, &lock, target.public(), std::slice::from_ref(update))?,
-        &alone,
-    ) {
-        (Some((fingerprint, true)), _) => tell(fingerprint, MERGED, "public"),
-        (Some((fingerprint, false)), _) => tell(fingerprint, UNCHANGED, "public"),
-        (None, Ok(entity)) => {
-            target.public().append(&lock, &entity.public_bytes())?;
-            tell(entity.fingerprint(), ADDED, "public")
+        if let Some((fingerprint, changed)) = public.merge(update)? {
+            let what = if changed { MERGED } else { UNCHANGED };
+            told.push((fingerprint, what, "public"));
+            return Ok(());
         }
-        (None, Err(_)) if known => Ok(()),
-        (None, Err(reason)) => Err(match update.revoked_key_id() {
-            Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
-            None => named(reason.to_string()),
-        }),
+        match update.entity() {
+            Ok(entity) => {
+                public.add(&entity)?;
+                told.push((entity.fingerprint(), ADDED, "public"));
+                Ok(())
+            }
+            Err(_) if merged.is_some() => Ok(()),
+            Err(reason) => Err(match update.revoked_key_id() {
+                Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
+                None => named(reason.to_string()),
+            }),
+        }
+    });
+    for work in secret.iter().chain([&public]) {
+        work.write(ui, &lock)?;
+    }
+    for (fingerprint, what, kind) in told {
+        tell(fingerprint, what, kind)?;
+    }
+    outcome
+}
+
+/// A ring that is changed in memory and then written, once.
+struct Work<'a> {
+    ring: Ring<'a>,
+    keyring: Keyring,
+    changed: bool,
+}
+
+impl<'a> Work<'a> {
+    fn load(ui: &Ui, ring: Ring<'a>) -> Result<Self, String> {
+        Ok(Self {
+            ring,
+            keyring: ring.load(ui)?,
+            changed: false,
+        })
+    }
+
+    /// Adds what an update brings; the key and whether it changed, nothing if it is not there.
+    fn merge(&mut self, update: &Update) -> Result<Option<(Fingerprint, bool)>, String> {
+        let entities = self.keyring.entities();
+        let index = match update.fingerprint() {
+            Some(fingerprint) => self.keyring.position(&fingerprint),
+            None => entities.iter().position(|stored| update.is_about(stored)),
+        };
+        let Some((index, stored)) = index.and_then(|at| Some((at, entities.get(at)?))) else {
+            return Ok(None);
+        };
+        let fingerprint = stored.fingerprint();
+        let merged = pgp::merge(stored, update).map_err(|error| error.to_string())?;
+        let changed = merged.is_some();
+        if let Some(packets) = merged {
+            let entity = Entity::read(&packets).map_err(|error| error.to_string())?;
+            self.keyring.put(Some(index), entity);
+            self.changed = true;
+        }
+        Ok(Some((fingerprint, changed)))
+    }
+
+    /// Adds the public half of a key at the end.
+    fn add(&mut self, entity: &Entity) -> Result<(), String> {
+        let public = Entity::read(&entity.public_bytes()).map_err(|error| error.to_string())?;
+        self.keyring.put(None, public);
+        self.changed = true;
+        Ok(())
+    }
+
+    fn write(&self, ui: &Ui, lock: &Lock) -> Result<(), String> {
+        match self.changed {
+            true => self.ring.replace(ui, lock, &self.keyring.to_bytes()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -151,25 +233,16 @@ pub(super) fn merge_into(
     ring: Ring<'_>,
     updates: &[Update],
 ) -> Result<Option<(Fingerprint, bool)>, String> {
-    let keyring = ring.load(ui)?;
-    let is_meant = |stored: &Entity| updates.iter().any(|update| update.is_about(stored));
-    let mut entities = keyring.entities().iter().enumerate();
-    let Some((index, stored)) = entities.find(|(_, stored)| is_meant(stored)) else {
-        return Ok(None);
-    };
-    let mut news = None;
-    let mut current = stored.clone();
-    for update in updates.iter().filter(|update| update.is_about(stored)) {
-        let merged = pgp::merge(&current, update).map_err(|error| error.to_string())?;
-        if let Some(packets) = merged {
-            current = Entity::read(&packets).map_err(|error| error.to_string())?;
-            news = Some(packets);
-        }
+    let mut work = Work::load(ui, ring)?;
+    let mut found = None;
+    for update in updates {
+        found = work
+            .merge(update)?
+            .map(|(fingerprint, _)| fingerprint)
+            .or(found);
     }
-    if let Some(packets) = &news {
-        ring.replace(ui, lock, &keyring.with(index, packets))?;
-    }
-    Ok(Some((stored.fingerprint(), news.is_some())))
+    work.write(ui, lock)?;
+    Ok(found.map(|fingerprint| (fingerprint, work.changed)))
 }
 
 /// The keyring that a command is about.

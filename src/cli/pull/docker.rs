@@ -21,7 +21,7 @@ use crate::sif::fresh::Fresh;
 use crate::ui::transfer::Bars;
 use crate::ui::{Ui, one_line};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// Slots that SingularityCE leaves for signatures.
@@ -164,7 +164,7 @@ pub(super) fn pull(
             Some(Converter::Builtin) | None => None,
         },
         fresh: Fresh::new(capacity(&found, &artifacts)).map_err(Cause::plain)?,
-        known: HashSet::new(),
+        known: HashMap::new(),
     };
     let (layers, entry) = match &plan {
         Plan::Keep => image.keep(&found)?,

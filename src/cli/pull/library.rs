@@ -7,6 +7,7 @@ use super::super::transfer::library::{LibraryReference, Opened};
 use super::super::{Cause, Error};
 use super::direct::{self, into_file};
 use super::{Common, Outcome, docker};
+use crate::digest::Digest;
 use crate::net::library::{self, Direct, Image, Library, SIF_CONFIG, SIF_LAYER};
 use crate::net::registry::{Access, Blob, Session};
 use crate::oci::manifest::{ContentDescriptor, ImageIndex, ImageManifest, Kind, Platform};
@@ -73,7 +74,10 @@ fn pull(
         .direct(&reference.path, Access::Pull)
         .map_err(failed)?
         .ok_or_else(|| Cause::plain("the library names no registry for images of layers"))?;
-    let full = format!("{}/{}:{tag}", opened.host, reference.path);
+    let full = match named_digest(tag) {
+        Some(digest) => format!("{}/{}@{digest}", opened.host, reference.path),
+        None => format!("{}/{}:{tag}", opened.host, reference.path),
+    };
     let shown = Reference::parse(&full).map_err(Cause::plain)?;
     docker::pull(ui, &direct.session, &shown, wanted, common)
 }
@@ -95,6 +99,14 @@ fn whole(
     image: &Image,
     common: Common<'_>,
 ) -> Result<Outcome, Cause> {
+    if let Some(named) = named_digest(tag)
+        && image.digest().as_ref() != Some(&named)
+    {
+        return Err(Cause::plain(format!(
+            "the reference names {named}, the library has {:?} there",
+            one_line(&image.hash)
+        )));
+    }
     ui.info("Downloading library image");
     let direct = place
         .library
@@ -188,6 +200,11 @@ fn layer(
         )));
     }
     Ok(layer.clone())
+}
+
+/// The digest that a tag stands for: `sha256.<hex>`.
+fn named_digest(tag: &str) -> Option<Digest> {
+    Digest::parse(&tag.replacen('.', ":", 1)).ok()
 }
 
 /// The architecture that a description of a SIF names.

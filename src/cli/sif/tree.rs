@@ -3,6 +3,7 @@
 use super::super::verify::cosign_key;
 use super::super::{self as cli, Cause, Error, usage};
 use super::Failure;
+use crate::digest::Digest;
 use crate::disk::sif_file::Access;
 use crate::key::pem::PublicKey;
 use crate::oci::ocisif::OciSif;
@@ -13,6 +14,7 @@ use crate::sif::Image;
 use crate::signer::dsse;
 use crate::ui::tree::{Item, json, text};
 use crate::verify::cosign::{SIGNATURE_ANNOTATION, decode_signature};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,9 @@ pub(super) struct Args {
 }
 
 const PATH: [&str; 2] = ["sif", "tree"];
+
+/// Characters of a claim that are shown: one large payload may be named thousands of times.
+const LONGEST: usize = 500;
 
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     usage::exactly(&PATH, 1, &args.args)?;
@@ -71,10 +76,20 @@ fn draw(image: &Image<'_>, keys: &[PublicKey]) -> Result<Item, Cause> {
     if let Err(error) = OciSif::new(image) {
         tree.fault = Some(error.to_string());
     }
-    Ok(item(&oci, tree, keys))
+    let mut payloads = HashMap::new();
+    Ok(item(&oci, tree, keys, &mut payloads))
 }
 
-fn item(oci: &OciSif<'_, '_>, node: Node, keys: &[PublicKey]) -> Item {
+/// Payloads of signatures and what they claim, or why they cannot be read. One may be named many
+/// times.
+type Payloads<'a> = HashMap<Digest, Result<(&'a [u8], String), String>>;
+
+fn item<'a>(
+    oci: &OciSif<'_, 'a>,
+    node: Node,
+    keys: &[PublicKey],
+    payloads: &mut Payloads<'a>,
+) -> Item {
     let mut note = node
         .subject
         .as_ref()
@@ -82,7 +97,7 @@ fn item(oci: &OciSif<'_, '_>, node: Node, keys: &[PublicKey]) -> Item {
     let mut fault = node.fault.clone();
     let mut verified = None;
     if let (Role::Signature | Role::Attestation, Some(_)) = (node.role, node.object) {
-        match told(oci, &node, keys) {
+        match told(oci, &node, keys, payloads) {
             Ok((text, by)) => {
                 note = Some(text);
                 verified = (!keys.is_empty()).then_some(by);
@@ -104,19 +119,31 @@ fn item(oci: &OciSif<'_, '_>, node: Node, keys: &[PublicKey]) -> Item {
         children: node
             .children
             .into_iter()
-            .map(|child| item(oci, child, keys))
+            .map(|child| item(oci, child, keys, payloads))
             .collect(),
     }
 }
 
 /// What a signature or an attestation claims, and whether a key made it.
-fn told(oci: &OciSif<'_, '_>, node: &Node, keys: &[PublicKey]) -> Result<(String, bool), String> {
-    let bytes = oci
-        .blob_bytes(&node.digest, MAX_PAYLOAD)
-        .map_err(|error| error.to_string())?;
+fn told<'a>(
+    oci: &OciSif<'_, 'a>,
+    node: &Node,
+    keys: &[PublicKey],
+    payloads: &mut Payloads<'a>,
+) -> Result<(String, bool), String> {
+    let read = || {
+        let bytes = oci.blob_bytes(&node.digest, MAX_PAYLOAD);
+        bytes.map_err(|error| error.to_string())
+    };
     let (claim, by) = match node.role {
         Role::Signature => {
-            let payload = SimpleSigning::parse(bytes).map_err(|error| error.to_string())?;
+            let known = payloads.entry(node.digest.clone());
+            let known = known.or_insert_with(|| {
+                let bytes = read()?;
+                let payload = SimpleSigning::parse(bytes).map_err(|error| error.to_string())?;
+                Ok((bytes, short(claims(&payload))))
+            });
+            let (bytes, claim) = known.clone()?;
             let text = node.annotations.get(SIGNATURE_ANNOTATION);
             let signature = text.and_then(|text| decode_signature(text).ok());
             let by = keys.iter().find(|key| {
@@ -124,9 +151,10 @@ fn told(oci: &OciSif<'_, '_>, node: &Node, keys: &[PublicKey]) -> Result<(String
                     .as_ref()
                     .is_some_and(|signature| key.verify_cosign(bytes, signature).is_some())
             });
-            (claims(&payload), by)
+            (claim, by)
         }
         _ => {
+            let bytes = read()?;
             let by = keys.iter().find(|key| {
                 let accepts = |message: &[u8], signature: &[u8]| {
                     key.verify_cosign(message, signature).is_some()
@@ -134,7 +162,7 @@ fn told(oci: &OciSif<'_, '_>, node: &Node, keys: &[PublicKey]) -> Result<(String
                 dsse::open_from_cosign(bytes, intoto::PAYLOAD_TYPE, accepts).is_ok()
             });
             let kind = node.annotations.get("predicateType");
-            (kind.cloned().unwrap_or_default(), by)
+            (short(kind.cloned().unwrap_or_default()), by)
         }
     };
     let who = match (by, keys.is_empty()) {
@@ -148,6 +176,13 @@ fn told(oci: &OciSif<'_, '_>, node: &Node, keys: &[PublicKey]) -> Result<(String
         format!(", claims: {claim}")
     };
     Ok((format!("{who}{claim}"), by.is_some()))
+}
+
+fn short(claim: String) -> String {
+    match claim.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", claim.get(..end).unwrap_or_default()),
+        None => claim,
+    }
 }
 
 fn claims(payload: &SimpleSigning) -> String {

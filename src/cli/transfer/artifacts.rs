@@ -10,6 +10,8 @@ use std::collections::HashSet;
 
 /// Most bundles of one image that are looked at.
 const MAX_BUNDLES: usize = 256;
+/// Most bytes of their manifests together.
+const MAX_BYTES: usize = 8 << 20;
 /// Beginning of the media types of bundles.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// Media type of a manifest that does not say it.
@@ -115,6 +117,7 @@ fn bundles(
     let referrers = session.referrers(subject)?;
     let mut found = Vec::new();
     let mut seen = HashSet::new();
+    let mut read = 0_usize;
     for page in &referrers.pages {
         let index = ImageIndex::parse(page)
             .map_err(|error| Error::Answer(format!("referrers of {subject}: {error}")))?;
@@ -148,6 +151,14 @@ fn bundles(
                 .first()
                 .filter(|layer| refers && layer.media_type.starts_with(BUNDLE));
             let Some(bundle) = bundle else { continue };
+            read = read.saturating_add(answer.bytes.len());
+            if read > MAX_BYTES {
+                warn(format!(
+                    "bundles of {subject} have manifests of more than {MAX_BYTES} bytes, \
+                     the others are left out"
+                ));
+                return Ok(found);
+            }
             let hex: String = bundle.digest.to_string().split(':').skip(1).collect();
             let short: String = hex.chars().take(16).collect();
             found.push(Artifact {

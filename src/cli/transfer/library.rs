@@ -128,7 +128,7 @@ pub(in crate::cli) fn open<'c>(
     };
     Ok(Opened {
         has_token: token.is_some(),
-        library: Library::new(connection.client(), url, token),
+        library: Library::new(connection.client(), url, token).with_plain(connection.plain),
         host,
     })
 }

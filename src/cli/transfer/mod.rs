@@ -7,7 +7,7 @@ pub(super) mod library;
 pub(super) mod merge;
 pub(super) mod sign;
 
-use super::program::{Program, call, called_as, docker_file};
+use super::program::{Program, call, called_as, docker_file, followed};
 use super::{Error, env_value, servers};
 use crate::disk::config::ConfigFile;
 use crate::disk::credential_helper;
@@ -182,9 +182,7 @@ impl Connection {
         repository: &str,
     ) -> Result<Option<Credential>, Error> {
         if let Some(file) = &self.authfile {
-            // Docker's own file often is a link.
-            let path = file.canonicalize().unwrap_or_else(|_| file.clone());
-            let found = match lookup(&path, registry, repository) {
+            let found = match lookup(&followed(file), registry, repository) {
                 Ok(found) => found,
                 Err(error) => return without_login(ui, error),
             };
@@ -197,7 +195,7 @@ impl Connection {
             return Ok(found);
         }
         if called_as() != Program::Sigsif {
-            let found = lookup(&docker_file(), registry, repository);
+            let found = lookup(&followed(&docker_file()), registry, repository);
             return found.or_else(|error| without_login(ui, error));
         }
         let docker = std::env::var_os("DOCKER_CONFIG")

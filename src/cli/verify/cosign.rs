@@ -22,6 +22,8 @@ use crate::verify::cosign::{self, Choice, Request};
 use std::path::{Path, PathBuf};
 
 const NO_KEY: &str = "failed to load key material: ";
+/// How often an image is looked at again that is changed meanwhile.
+const LOOKS: u32 = 20;
 
 #[derive(clap::Args)]
 pub(super) struct CosignArgs {
@@ -311,17 +313,32 @@ pub(in crate::cli) fn public_key(path: &Path) -> Result<PublicKey, Error> {
 
 /// Opens the image, in the words of the originals; of one that is no OCI-SIF
 /// they say that it is `not` one.
+///
+/// If another program changes the image meanwhile, `work` is done again.
 pub(in crate::cli) fn look<T>(
     path: &Path,
     access: Access,
     not: &str,
-    work: impl FnOnce(&Image<'_>) -> Result<T, Cause>,
+    work: impl Fn(&Image<'_>) -> Result<T, Cause>,
 ) -> Result<T, Cause> {
     let shown = path.display();
-    let checked = super::super::with_image(path, access, |_, image| match is_oci_sif(image) {
-        true => work(image),
-        false => Err(not_oci_sif(path, not)),
-    });
+    let mut looks = 0;
+    let checked = loop {
+        let mut is_current = true;
+        let checked = super::super::with_image(path, access, |_, image| {
+            let checked = match is_oci_sif(image) {
+                true => work(image),
+                false => Err(not_oci_sif(path, not)),
+            };
+            is_current = image.is_current();
+            checked
+        });
+        // A writer that came meanwhile puts new data where old data was.
+        if is_current || looks == LOOKS {
+            break checked;
+        }
+        looks += 1;
+    };
     match checked {
         Ok(outcome) => outcome,
         Err(cause) => Err(match sif_file::SifFile::open(path, access) {

@@ -38,6 +38,12 @@ impl Update {
         Entity::read(&self.raw)
     }
 
+    /// Whether it comes with a secret part of the key.
+    pub fn has_secret(&self) -> bool {
+        let first = Packets::new(&self.raw).next();
+        first.is_some_and(|packet| packet.is_ok_and(|packet| packet.tag == tag::SECRET_KEY))
+    }
+
     /// Fingerprint of the key; nothing for a bare revocation.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         match &self.target {

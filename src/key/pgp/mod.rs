@@ -106,7 +106,9 @@ pub enum Error {
     #[error("secret part of key {0} is of an unsupported kind")]
     UnsupportedSecret(Fingerprint),
     /// The protection of the secret part costs more memory or time than is spent on a file.
-    #[error("secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes)")]
+    #[error(
+        "secret part of key {0} is too costly to unlock (Argon2 above 1 GiB or 16 passes, or too many parts)"
+    )]
     CostlySecret(Fingerprint),
     /// The private operation failed.
     #[error("signing failed")]
@@ -256,9 +258,7 @@ impl Keyring {
 
     /// Index of the first entity with this primary fingerprint.
     pub fn position(&self, fingerprint: &Fingerprint) -> Option<usize> {
-        self.entities
-            .iter()
-            .position(|entity| entity.fingerprint() == *fingerprint)
+        self.places(fingerprint).min()
     }
 
     /// Whether a key with this id, primary or sub-key, may sign.
@@ -277,23 +277,47 @@ impl Keyring {
 
     /// Entities with this primary fingerprint, in file order: one, unless the file is odd.
     pub(crate) fn copies(&self, fingerprint: &Fingerprint) -> impl Iterator<Item = &Entity> {
+        self.places(fingerprint)
+            .filter_map(|index| self.entities.get(index))
+    }
+
+    /// Indices of the entities with this primary fingerprint.
+    fn places(&self, fingerprint: &Fingerprint) -> impl Iterator<Item = usize> {
         let places = self.by_id.get(&fingerprint.key_id()).into_iter().flatten();
         places
             .filter(|(_, key)| *key == KeyRef::Primary)
-            .filter_map(|(index, _)| self.entities.get(*index))
-            .filter(move |entity| entity.fingerprint() == *fingerprint)
+            .map(|(index, _)| *index)
+            .filter(move |index| {
+                let entity = self.entities.get(*index);
+                entity.is_some_and(|entity| entity.fingerprint() == *fingerprint)
+            })
+    }
+
+    /// Puts an entity in the place of one that is there, or at the end.
+    pub(crate) fn put(&mut self, index: Option<usize>, entity: Entity) {
+        let Some((index, place)) = index.and_then(|at| Some((at, self.entities.get_mut(at)?)))
+        else {
+            return self.push(entity);
+        };
+        for (key_id, _) in place.keys() {
+            let known = self.by_id.entry(key_id).or_default();
+            known.retain(|(at, _)| *at != index);
+        }
+        for (key_id, key) in entity.keys() {
+            self.by_id.entry(key_id).or_default().push((index, key));
+        }
+        *place = entity;
+    }
+
+    /// The keyring file.
+    pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.replaced(&[], |_, _| false)
     }
 
     /// The keyring file without any copy of a key; everything else, skipped parts included, is
     /// unchanged.
     pub fn without(&self, fingerprint: &Fingerprint) -> Zeroizing<Vec<u8>> {
         self.replaced(&[], |_, entity| entity.fingerprint() == *fingerprint)
-    }
-
-    /// The keyring file with other packets in the place of one entity; everything else, skipped
-    /// parts included, is unchanged.
-    pub fn with(&self, index: usize, packets: &[u8]) -> Zeroizing<Vec<u8>> {
-        self.replaced(packets, |at, _| at == index)
     }
 
     fn replaced(

@@ -50,6 +50,7 @@ pub fn reprotect(
     old_passphrase: Option<&[u8]>,
     new_passphrase: Option<&[u8]>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
+    require_affordable(entity)?;
     let mut out = Zeroizing::new(Vec::with_capacity(
         entity.raw().len().saturating_mul(2).saturating_add(1024),
     ));
@@ -82,6 +83,44 @@ pub fn reprotect(
         packet::write(&mut out, packet.tag, &kept);
     }
     Ok(out)
+}
+
+/// Each part may have a costly protection of its own, and a key any number of parts.
+fn require_affordable(entity: &Entity) -> Result<(), Error> {
+    let whose = entity.fingerprint();
+    let (mut argon2, mut iterated) = (0u64, 0u64);
+    for packet in entity.packets() {
+        if !matches!(packet.tag, tag::SECRET_KEY | tag::SECRET_SUBKEY) {
+            continue;
+        }
+        let (public_length, _) = public_part(packet.body)?;
+        if state(packet.body, public_length)? != SecretState::Encrypted {
+            continue;
+        }
+        let parsed = parse(packet.tag, packet.body, whose)?;
+        let secret = match &parsed {
+            SequoiaPacket::SecretKey(key) => key.secret(),
+            SequoiaPacket::SecretSubkey(key) => key.secret(),
+            _ => continue,
+        };
+        let SecretKeyMaterial::Encrypted(encrypted) = secret else {
+            continue;
+        };
+        match encrypted.s2k() {
+            S2K::Argon2 { t, m, .. } => {
+                let kibibytes = 1u64.checked_shl(u32::from(*m)).unwrap_or(u64::MAX);
+                argon2 = argon2.saturating_add(kibibytes.saturating_mul(u64::from(*t)));
+            }
+            S2K::Iterated { hash_bytes, .. } => {
+                iterated = iterated.saturating_add(u64::from(*hash_bytes));
+            }
+            _ => {}
+        }
+    }
+    match argon2 > MAX_ARGON2_OF_ALL || iterated > MAX_ITERATED_OF_ALL {
+        true => Err(Error::CostlySecret(whose)),
+        false => Ok(()),
+    }
 }
 
 /// State of the secret part behind the public part of a secret key packet.
@@ -279,6 +318,10 @@ const S2K_BYTES: u32 = 65_011_712;
 const MAX_ARGON2_MEMORY: u8 = 20;
 /// Most Argon2 passes over that memory in a key file.
 const MAX_ARGON2_PASSES: u8 = 16;
+/// KiB that Argon2 may pass over for all parts of a key: four parts at the limits above.
+const MAX_ARGON2_OF_ALL: u64 = (4 * 16) << 20;
+/// Bytes that may be hashed for all parts of a key: a hundred parts as costly as those made here.
+const MAX_ITERATED_OF_ALL: u64 = 100 * S2K_BYTES as u64;
 
 /// The key as AWS-LC wants it; nothing if it is no RSA key or AWS-LC refuses it.
 fn rsa_key_pair<R: KeyRole>(key: &Key<SecretParts, R>) -> Option<lc_rsa::KeyPair> {

@@ -436,6 +436,40 @@ fn reprotects_primary_and_subkeys() {
 }
 
 #[test]
+fn the_cost_of_unlocking_is_that_of_all_parts_together() {
+    let locked = one("gpg/locked.sec");
+    // Argon2 with 16 passes over 1 GiB: for one part that is allowed.
+    let costly = [&[254, 9, 4][..], &[7; 16], &[16, 1, 20], &[8; 16 + 40]].concat();
+    let flooded = |number: usize, protection: &[u8]| {
+        let (mut start, mut parts, mut subkeys) = (Vec::new(), Vec::new(), false);
+        for packet in locked.packets() {
+            subkeys |= packet.tag == tag::SECRET_SUBKEY;
+            let (length, _) = public::public_part(packet.body).unwrap_or_default();
+            let body = match packet.tag {
+                tag::SECRET_SUBKEY => [&packet.body[..length], protection].concat(),
+                _ => packet.body.to_vec(),
+            };
+            let out = if subkeys { &mut parts } else { &mut start };
+            packet::write(out, packet.tag, &body);
+        }
+        assert!(subkeys);
+        let file = [start, parts.repeat(number)].concat();
+        Keyring::parse(&file).unwrap().into_entities().remove(0)
+    };
+    let many = flooded(10, &costly);
+    let start = std::time::Instant::now();
+    let result = reprotect(&many, Some(b"correct horse"), Some(b"new"));
+    assert!(matches!(result, Err(Error::CostlySecret(_))));
+    // The iterated digest at its most costly, and one that costs next to nothing.
+    let iterated = |count| [&[254, 9, 3, 8][..], &[7; 8], &[count], &[8; 16 + 40]].concat();
+    let result = reprotect(&flooded(200, &iterated(255)), Some(b"correct horse"), None);
+    assert!(matches!(result, Err(Error::CostlySecret(_))));
+    let result = reprotect(&flooded(200, &iterated(0)), Some(b"correct horse"), None);
+    assert!(matches!(result, Err(Error::Checksum)));
+    assert!(start.elapsed().as_secs() < 30);
+}
+
+#[test]
 fn generates_what_apptainer_generates() {
     let params = Params {
         name: "Alice Builder",

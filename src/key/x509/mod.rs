@@ -8,6 +8,8 @@
 
 mod name;
 mod path;
+#[cfg(test)]
+mod tests;
 
 pub use path::{Chain, Link, Moment, Trust, Usage};
 

@@ -153,4 +153,32 @@ mod tests {
         assert_eq!(escape("a\nb\u{9b}"), "a\\0ab\\c2\\9b");
         assert_eq!(escape(" "), "\\ ");
     }
+
+    /// X.680, 41: the character sets of the older kinds of string.
+    #[test]
+    fn text_of_every_kind_of_string_is_read() {
+        for (tag, bytes, text) in [
+            (Tag::Utf8String, "\u{e9}".as_bytes(), Some("\u{e9}")),
+            (Tag::PrintableString, b"a b", Some("a b")),
+            (Tag::Ia5String, b"a@b", Some("a@b")),
+            (Tag::TeletexString, b"abc", Some("abc")),
+            (Tag::BmpString, &[0, 0x41, 0, 0xe9], Some("A\u{e9}")),
+            (Tag::OctetString, b"abc", None),
+        ] {
+            let value = AttributeValue::new(tag, bytes).unwrap();
+            assert_eq!(string(&value).as_deref(), text, "{tag}");
+        }
+    }
+
+    #[test]
+    fn owners_are_called_by_common_name_else_by_organisation() {
+        for (text, name) in [
+            ("CN=a,OU=b,O=c,C=DE", Some("a")),
+            ("OU=b,O=c,C=DE", Some("c")),
+            ("OU=b,C=DE", None),
+        ] {
+            let found = short(&Name::from_str(text).unwrap());
+            assert_eq!(found.as_deref(), name);
+        }
+    }
 }

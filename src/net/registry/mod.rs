@@ -132,9 +132,9 @@ pub fn check_login(
     user: &str,
     password: &Secret,
 ) -> Result<Login, Error> {
-    let (url, answer) = ping(client, &Candidates::of(registry, false)?)?;
+    let (url, answer) = ping(client, &Candidates::of(registry, false)?.without_guesses())?;
     let basic = || Authorization::basic(user, password.expose());
-    let challenge = answer.challenge();
+    let challenge = answer.challenge(&url);
     match (answer.status, challenge) {
         (401, Some(challenge)) if challenge.scheme == "bearer" => {
             let scope: Vec<_> = challenge.value("scope").into_iter().collect();
@@ -190,6 +190,14 @@ impl Candidates {
         };
         Ok(Self { urls, plain_first })
     }
+
+    /// Without plain http for anybody but this machine: a password is going to be sent.
+    fn without_guesses(mut self) -> Self {
+        if !self.plain_first {
+            self.urls.retain(|url| url.scheme() == "https");
+        }
+        self
+    }
 }
 
 /// Asks without a credential who is there.
@@ -232,8 +240,12 @@ fn accepted(client: &Client, url: &Url, with: Option<Authorization>) -> Result<(
 }
 
 impl Response {
-    fn challenge(&self) -> Option<Challenge> {
-        Challenge::choose(self.headers("www-authenticate"))
+    /// What is demanded by the server that was asked; whoever it redirects to demands nothing of
+    /// its login.
+    fn challenge(&self, asked: &Url) -> Option<Challenge> {
+        (self.url().origin() == asked.origin())
+            .then(|| Challenge::choose(self.headers("www-authenticate")))
+            .flatten()
     }
 }
 
@@ -303,6 +315,7 @@ fn fetch_token(
     };
     let request = Request {
         authorization,
+        secret_body: method == "POST",
         max_body: MAX_TOKEN,
         ..request
     };

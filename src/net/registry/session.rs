@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let this = Self::new(client, &host, repository, access, credential, plain);
         let base = registry.join("/v2/").map_err(|_| invalid())?;
         let answer = client.send(&Request::get(base.clone()))?;
-        *lock(&this.challenge) = answer.challenge().filter(|_| answer.status == 401);
+        *lock(&this.challenge) = answer.challenge(&base).filter(|_| answer.status == 401);
         let _ = this.base.set(base);
         Ok(this)
     }
@@ -142,7 +142,7 @@ impl<'a> Session<'a> {
         match answer.status {
             200 => {}
             401 => {
-                *lock(&self.challenge) = answer.challenge();
+                *lock(&self.challenge) = answer.challenge(&url);
             }
             _ => return Err(refusal("GET", &url, &answer, None)),
         }
@@ -175,25 +175,45 @@ impl<'a> Session<'a> {
     /// [`Error::Location`]: none, or one that leads to where no registry of the net leads.
     pub(super) fn location(&self, asked: &Url, answer: &Response) -> Result<Url, Error> {
         let text = answer.header("location").unwrap_or_default();
-        let unusable = || Error::Location(text.chars().take(200).collect());
-        let mut url = asked.join(text).map_err(|_| unusable())?;
-        let base = self.base.get().ok_or_else(unusable)?;
+        self.named(asked, text)
+            .ok_or_else(|| Error::Location(text.chars().take(200).collect()))
+    }
+
+    /// The address of the next page of a list.
+    ///
+    /// # Errors
+    /// [`Error::Answer`]: it leads to another server, and a part of a list is not the list.
+    pub(super) fn next_page(&self, asked: &Url, target: &str) -> Result<Url, Error> {
+        self.named(asked, target)
+            .filter(|url| self.is_own(url))
+            .ok_or_else(|| {
+                let told: String = target.chars().take(200).collect();
+                Error::Answer(format!(
+                    "list goes on at {told:?}, which is not the registry"
+                ))
+            })
+    }
+
+    /// An address that a registry names; nothing if no registry of the net leads there.
+    fn named(&self, asked: &Url, text: &str) -> Option<Url> {
+        let mut url = asked.join(text).ok()?;
+        let base = self.base.get()?;
         if text.is_empty() || !matches!(url.scheme(), "http" | "https") {
-            return Err(unusable());
+            return None;
         }
         // What a server puts there is no credential of the user.
-        url.set_username("").map_err(|()| unusable())?;
-        url.set_password(None).map_err(|()| unusable())?;
+        url.set_username("").ok()?;
+        url.set_password(None).ok()?;
         url.set_fragment(None);
         // Behind a proxy that ends TLS many registries believe that they speak http.
         let same_host = url.host_str() == base.host_str();
         let forgot_tls = base.scheme() == "https" && url.scheme() == "http" && same_host;
         if forgot_tls && (url.port() == base.port() || url.port() == Some(80)) {
-            url.set_scheme("https").map_err(|()| unusable())?;
-            url.set_port(base.port()).map_err(|()| unusable())?;
+            url.set_scheme("https").ok()?;
+            url.set_port(base.port()).ok()?;
         }
-        http::check_hop(base, base, &url).map_err(|_| unusable())?;
-        Ok(url)
+        http::check_hop(base, base, &url).ok()?;
+        Some(url)
     }
 
     /// Sends a request; what may pass is tried again, and what needs a login gets one.
@@ -238,8 +258,8 @@ impl<'a> Session<'a> {
             ask,
             |request| Ok(self.client.open(request)?),
             |answer| {
-                let status = answer.status();
-                (status == 401).then(|| answer.header("www-authenticate").map(Challenge::parse))
+                let is_refused = answer.status() == 401 && self.is_own(answer.url());
+                is_refused.then(|| Challenge::choose(answer.headers("www-authenticate")))
             },
         )
     }
@@ -251,11 +271,15 @@ impl<'a> Session<'a> {
             None => Ok(self.client.send(request)?),
         };
         self.with_login(ask, send, |answer: &Response| {
-            (answer.status == 401).then(|| answer.challenge())
+            let is_refused = answer.status == 401 && self.is_own(answer.url());
+            is_refused.then(|| answer.challenge(answer.url()))
         })
     }
 
     /// Sends a request with what is known to be asked for, and once more if that is not enough.
+    ///
+    /// `refused` tells of refusals by the registry itself: those of a store behind it are no
+    /// business of its login.
     fn with_login<T>(
         &self,
         ask: &Ask<'_>,

@@ -171,11 +171,14 @@ impl Session<'_> {
                 let sent = offset.saturating_add(len);
                 // Some do not say how far it came; then it was all.
                 place.offset = reached(&answer).filter(|at| *at <= sent).unwrap_or(sent);
-                if place.offset <= offset {
-                    return Err(Error::Answer(format!(
-                        "registry took no byte of blob {}",
+                // The rest is sent again, but not any number of times.
+                if place.offset < sent {
+                    let error = Error::Answer(format!(
+                        "registry took {} of {len} bytes of blob {}",
+                        place.offset.saturating_sub(offset),
                         source.digest
-                    )));
+                    ));
+                    return Ok(End::Later(error, None));
                 }
             }
         }

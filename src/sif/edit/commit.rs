@@ -18,11 +18,12 @@
 //! A table that has to grow moves the data: that is a new file.
 
 use super::patch::{Bytes, Copy, InPlace, Method, Patch, Rewrite, Write};
-use super::{Content, Edit, Error, NewData, PARTITION_ALIGNMENT, Table, end_of};
+use super::{Content, Edit, Error, PARTITION_ALIGNMENT, Table, end_of};
 use crate::sif::descriptor::{DESCRIPTOR_LEN, Descriptor};
 use crate::sif::header::{HEADER_LEN, Header, table_len};
 use crate::sif::layout::{self, TABLE_HOME};
 use crate::sif::types::DataType;
+use std::collections::HashSet;
 
 /// Position of the used byte in a descriptor.
 const USED: u64 = 4;
@@ -220,12 +221,18 @@ impl Edit<'_> {
                 .ok_or(Error::Overflow)
         };
         let shift = i64::try_from(shift).map_err(|_| Error::Overflow)?;
+        let in_memory: HashSet<_> = self
+            .new
+            .iter()
+            .filter(|new| matches!(new.content, Content::Bytes(_)))
+            .map(|new| Some(new.id))
+            .collect();
         let mut copies: Vec<Copy> = Vec::new();
         let mut len = start;
         for object in self.by_position() {
             len = len.max(moved(end_of(object))?);
             let from = u64::try_from(object.offset()).map_err(|_| Error::Overflow)?;
-            if self.in_memory(object).is_some() {
+            if in_memory.contains(&object.id()) {
                 continue;
             }
             let copy = Copy {
@@ -336,12 +343,6 @@ impl Edit<'_> {
             }
         }
         writes
-    }
-
-    fn in_memory(&self, object: &Descriptor) -> Option<&NewData> {
-        self.new
-            .iter()
-            .find(|new| object.id() == Some(new.id) && matches!(new.content, Content::Bytes(_)))
     }
 
     /// Objects of the new table that have data, by position.

@@ -43,6 +43,10 @@ pub const DEFAULT_CAPACITY: usize = 48;
 /// Largest capacity that a table gets here: 613 MB of descriptors.
 pub const MAX_CAPACITY: usize = 1 << 20;
 
+/// Bytes that an image may say to be longer than its file is: an empty object can lie behind the
+/// end, but a small file must not become one of terabytes for it.
+const MAX_MISSING: u64 = 1 << 30;
+
 /// Alignment of partitions in bytes, for systems that map or mount them.
 const PARTITION_ALIGNMENT: u64 = 4096;
 
@@ -72,6 +76,14 @@ pub enum Error {
     /// The data would end behind the largest file position.
     #[error("integer overflow when calculating alignment")]
     Overflow,
+    /// Objects without data, or the header, say that the file ends where no file is.
+    #[error("the image says to end at byte {end}, far behind the end of the file at byte {len}")]
+    Far {
+        /// Where the next object would lie, in bytes.
+        end: u64,
+        /// Length of the file in bytes.
+        len: u64,
+    },
     /// A name above 128 bytes.
     #[error("name value too large")]
     Name,
@@ -188,6 +200,8 @@ pub struct Edit<'i> {
     data_start: u64,
     /// Byte behind everything that is in use before or after.
     end: u64,
+    /// The same before anything was added.
+    old_end: u64,
     new: Vec<NewData>,
     /// Data of deleted objects that is to be zero, first byte and byte behind.
     wiped: Vec<(u64, u64)>,
@@ -237,6 +251,7 @@ impl<'i> Edit<'i> {
             first_free: 0,
             data_start,
             end,
+            old_end: end,
             new: Vec::new(),
             wiped: Vec::new(),
             cut: false,
@@ -258,8 +273,13 @@ impl<'i> Edit<'i> {
     /// is added as [`Content::Spooled`]: nothing in the file uses that place.
     ///
     /// # Errors
-    /// [`Error::Overflow`].
+    /// [`Error::Overflow`], [`Error::Far`].
     pub fn next_offset(&self, alignment: u64) -> Result<u64, Error> {
+        let len = u64::try_from(self.image.len()).unwrap_or(u64::MAX);
+        if self.old_end.saturating_sub(len) > MAX_MISSING {
+            let end = self.old_end;
+            return Err(Error::Far { end, len });
+        }
         let offset = match alignment {
             0 => Some(self.end),
             some => self.end.checked_next_multiple_of(some),

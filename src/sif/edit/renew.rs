@@ -28,6 +28,7 @@ impl Edit<'_> {
         let home = TABLE_HOME.saturating_add(table_len(self.capacity));
         let objects = self.table.values().map(end_of);
         self.end = objects.fold(home, u64::max);
+        self.old_end = self.end;
     }
 
     /// Refuses an image with faults, but for those that [`Edit::renew`] puts right.

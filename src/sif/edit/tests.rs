@@ -593,3 +593,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_small_file_does_not_become_one_of_terabytes() {
+    let start = 4096 + 8 * 585;
+    for (offset, fits) in [(1_i64 << 30, true), (1 << 43, false)] {
+        let bytes = image_of(&[(1, 1, start, 4), (2, 1, offset, 0)]);
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!(image.faults(), []);
+        let mut edit = Edit::new(&image, 5);
+        let added = edit.add(NewObject::new(
+            DataType::Generic,
+            Content::Bytes(b"x".to_vec()),
+        ));
+        assert_eq!(added.is_ok(), fits, "{offset}: {added:?}");
+        assert_eq!(edit.next_offset(0).is_ok(), fits);
+        // Deleting it is the way out.
+        let mut edit = Edit::new(&image, 5);
+        assert!(edit.delete(2, Wipe::Keep).is_ok());
+        assert!(edit.plan().is_ok());
+    }
+}

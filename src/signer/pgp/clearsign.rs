@@ -63,7 +63,6 @@ pub fn parse(data: &[u8]) -> Option<ClearSigned> {
         }
     }
     let mut plaintext = Vec::new();
-    let mut signed_bytes = Vec::new();
     let mut first = true;
     let armor = loop {
         let from = rest;
@@ -78,7 +77,6 @@ pub fn parse(data: &[u8]) -> Option<ClearSigned> {
         // The line end before the signature is not part of the text.
         if !first {
             plaintext.push(b'\n');
-            signed_bytes.extend_from_slice(b"\r\n");
         }
         first = false;
         text = text.strip_prefix(ESCAPE).unwrap_or(text);
@@ -86,7 +84,6 @@ pub fn parse(data: &[u8]) -> Option<ClearSigned> {
             text = head;
         }
         plaintext.extend_from_slice(text);
-        signed_bytes.extend_from_slice(text);
     };
     if first {
         // No line at all: the reference crashes here.
@@ -95,6 +92,8 @@ pub fn parse(data: &[u8]) -> Option<ClearSigned> {
     let after = behind(armor, &[b"\n", END].concat())?;
     let armor = armor.get(..armor.len().checked_sub(after.len())?)?;
     let (block, _) = decode_armor(armor)?;
+    // From the copy, not from the data: a writer could change that between two looks.
+    let signed_bytes = with_crlf(&plaintext);
     Some(ClearSigned {
         plaintext,
         signed_bytes,
@@ -132,6 +131,18 @@ pub(super) fn frame(text: &[u8]) -> (Vec<u8>, Vec<u8>) {
         framed.push(b'\n');
     }
     (framed, signed)
+}
+
+/// A text whose line ends are LF, with CRLF.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'\n' {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+    }
+    out
 }
 
 /// Text-mode hashing: a lone LF becomes CRLF; a CR protects the next byte.

@@ -5,7 +5,7 @@ use super::Page;
 use crate::ui::escaped;
 use crate::ui::text::utc;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Age of the newest signature that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,20 +146,21 @@ impl Page {
         };
         let mut accepted = Vec::new();
         let mut others = Vec::new();
+        let (mut known, mut known_others) = (HashSet::new(), HashSet::new());
         let mut signatures = Vec::new();
         for signature in &line.signatures {
             let facts = self.facts_of(signature.signer.as_ref());
-            let list = match signature.is_accepted() {
-                true => &mut accepted,
-                false => &mut others,
+            let (list, seen) = match signature.is_accepted() {
+                true => (&mut accepted, &mut known),
+                false => (&mut others, &mut known_others),
             };
             for number in &facts {
                 let signer = self.facts.all.get(*number).map(|facts| facts.signer);
-                list.extend(signer.filter(|signer| !list.contains(signer)));
+                list.extend(signer.filter(|signer| seen.insert(*signer)));
             }
             signatures.push(self.signature(signature, facts));
         }
-        others.retain(|signer| !accepted.contains(signer));
+        others.retain(|signer| !known.contains(signer));
         let policy = line.policy.as_ref().map(|policy| {
             let rule = match (&policy.file, policy.rule) {
                 (Some(file), Some(rule)) => format!("rule {rule} of {file}"),

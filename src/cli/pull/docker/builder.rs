@@ -25,7 +25,7 @@ use crate::sif::fresh::Fresh;
 use crate::sif::types::DataType;
 use crate::ui::transfer::{Bar, Bars};
 use crate::ui::{Ui, one_line};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -55,8 +55,8 @@ pub(super) struct Builder<'a> {
     /// The installed program that converts them.
     pub(super) program: Option<Program>,
     pub(super) fresh: Fresh,
-    /// Blobs that are in the file: each is stored once.
-    pub(super) known: HashSet<Digest>,
+    /// Blobs that are in the file, with their lengths: each is stored once.
+    pub(super) known: HashMap<Digest, u64>,
 }
 
 type Laid = (Vec<LayerSummary>, RootEntry);
@@ -222,7 +222,7 @@ impl Builder<'_> {
         let digest = hash(self.output.file(), start, size)
             .map_err(|error| Cause::plain(self.output.failed("read", error)))?;
         let layer = NewLayer { digest, size };
-        if self.known.insert(layer.digest.clone()) {
+        if self.is_new(&layer.digest, size)? {
             self.fresh
                 .add(
                     DataType::OciBlob,
@@ -314,9 +314,25 @@ impl Builder<'_> {
         }
     }
 
+    /// Takes note of a blob; false if the file has it.
+    fn is_new(&mut self, digest: &Digest, size: u64) -> Result<bool, Cause> {
+        if digest.algorithm() != HashAlgorithm::Sha256 {
+            return Err(Cause::plain(format!(
+                "{digest} cannot be kept: files name their blobs by SHA-256 alone"
+            )));
+        }
+        match self.known.insert(digest.clone(), size) {
+            None => Ok(true),
+            Some(known) if known == size => Ok(false),
+            Some(known) => Err(Cause::plain(format!(
+                "blob {digest} has {known} bytes at one place of the image and {size} at another"
+            ))),
+        }
+    }
+
     /// Writes a document that is in memory, unless the file has it.
     fn put(&mut self, digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
-        if !self.known.insert(digest.clone()) {
+        if !self.is_new(digest, length(bytes))? {
             return Ok(());
         }
         let extra = Extra::OciDigest(digest.clone());
@@ -337,7 +353,7 @@ impl Builder<'_> {
     ) -> Result<(), Cause> {
         let mut parts = Vec::new();
         for content in contents {
-            if !self.known.insert(content.digest.clone()) {
+            if !self.is_new(&content.digest, content.size)? {
                 continue;
             }
             let extra = Extra::OciDigest(content.digest.clone());
