@@ -493,10 +493,14 @@ fn clearsign_sequoia(data: &[u8]) -> bool {
     let Some(message) = pgp::parse(data).filter(|_| data.starts_with(BEGIN)) else {
         return false;
     };
-    // For sequoia, anything that resembles the line before the signature is it.
-    let likes = String::from_utf8_lossy(data)
-        .matches("BEGIN PGP SIGNATURE")
-        .count();
+    // For sequoia, anything that resembles the line before the signature is it, and only what
+    // looks like them are headers.
+    let text = String::from_utf8_lossy(data);
+    let likes = text.matches("BEGIN PGP SIGNATURE").count();
+    let mut headers = text.lines().skip(1).take_while(|line| !line.is_empty());
+    if likes != 1 || !headers.all(|line| line.starts_with("Hash: ")) {
+        return false;
+    }
     let read = || {
         let builder = PacketParserBuilder::from_bytes(data).ok()?;
         let mut at = builder
