@@ -9,6 +9,8 @@ mod accounted;
 pub mod attestation;
 mod bundle;
 pub mod cosign;
+#[cfg(test)]
+mod cosign_tests;
 pub mod layout;
 #[cfg(test)]
 mod tests;

@@ -227,11 +227,6 @@ impl<'i, 'a> OciSif<'i, 'a> {
         self.blobs.get(digest).map_or(&[], Vec::as_slice)
     }
 
-    /// How many blobs have that digest; more than one stops the originals.
-    pub fn copies(&self, digest: &Digest) -> usize {
-        self.blobs.get(digest).map_or(0, Vec::len)
-    }
-
     /// The object of a blob that a document names, of the length it names.
     ///
     /// # Errors
@@ -642,6 +637,19 @@ pub(crate) mod tests {
         let oci = OciSif::new(&image).unwrap();
         let entry = oci.unnamed().unwrap();
         assert!(matches!(oci.manifest(entry), Err(Error::Changed { .. })));
+    }
+
+    #[test]
+    fn a_document_of_exactly_the_limit_is_read_and_one_byte_more_is_not() {
+        let root = index(&[]);
+        let bytes = oci_image_of(&[b"four", b"five.", b""], &root);
+        let image = Image::parse(&bytes).unwrap();
+        let oci = OciSif::new(&image).unwrap();
+        for blob in [&b""[..], b"four"] {
+            assert_eq!(oci.blob_bytes(&sha(blob), 4).unwrap(), blob);
+        }
+        let told = oci.blob_bytes(&sha(b"five."), 4).unwrap_err().to_string();
+        assert!(told.contains("5 bytes, more than"), "{told}");
     }
 
     #[test]
