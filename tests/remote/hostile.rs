@@ -43,6 +43,40 @@ fn a_password_is_sent_to_no_private_address_without_encryption() {
     }
 }
 
+/// Whoever a registry redirects to gets no login, and so cannot say that it is good.
+#[test]
+fn a_login_is_accepted_by_the_registry_and_by_nobody_else() {
+    let lab = Lab::new();
+    let elsewhere = lab
+        .real("http://localhost:11371")
+        .replace("localhost", "127.0.0.1");
+    lab.answer(move |seen| match seen.authorization {
+        _ if seen.path == "/elsewhere" => (200, Vec::new(), String::new()),
+        None => (
+            401,
+            vec![("WWW-Authenticate", "Basic realm=\"r\"".to_owned())],
+            String::new(),
+        ),
+        Some(_) => (
+            302,
+            vec![("Location", format!("{elsewhere}/elsewhere"))],
+            String::new(),
+        ),
+    });
+    let uri = lab.real("docker://localhost:11371");
+    let mut login = lab.command(&["registry", "login", "-u", "joe", "-p", "pw", &uri]);
+    let ended = login.output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(255), "{told}");
+    assert!(told.contains("redirects to 127.0.0.1"), "{told}");
+    let seen = lab.take_seen();
+    assert!(
+        seen.iter()
+            .any(|seen| seen.path == "/elsewhere" && seen.authorization.is_none())
+    );
+    assert!(!lab.path("cfg/docker-config.json").exists());
+}
+
 /// An endpoint of the net says where its services are; not inside of our network.
 #[test]
 fn an_endpoint_of_the_net_names_no_service_inside_of_our_network() {

@@ -59,6 +59,9 @@ pub enum Error {
         /// The registry's explanation with `: ` in front, if it sent one.
         body: String,
     },
+    /// The question whether a login is good was sent on to another host.
+    #[error("login is not checked: the registry redirects to {0}")]
+    Elsewhere(String),
     /// Neither `Basic` nor `Bearer`.
     #[error("unsupported challenge {0:?}")]
     Challenge(String),
@@ -232,7 +235,11 @@ fn accepted(client: &Client, url: &Url, with: Option<Authorization>) -> Result<(
     let mut request = Request::get(url.clone());
     request.authorization = with;
     let answer = client.send(&request)?;
-    if answer.status == 200 {
+    if answer.url().origin() != url.origin() {
+        // Who answers there got no login.
+        let host = answer.url().host_str().unwrap_or_default().to_owned();
+        Err(Error::Elsewhere(host))
+    } else if answer.status == 200 {
         Ok(())
     } else {
         Err(refusal("GET", url, &answer, request.authorization.as_ref()))
