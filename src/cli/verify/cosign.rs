@@ -167,7 +167,7 @@ impl CosignArgs {
         let choice = self.choice();
         let uri = wanted.path.to_string_lossy();
         let judged = match (&self.local_layout, wanted.registry) {
-            (Some(folder), _) => super::layout::judge(ui, folder, &choice, &request),
+            (Some(folder), _) => super::layout::signatures(ui, folder, &choice, &request),
             (None, Some(registry)) => {
                 super::super::transfer::judge::signatures(ui, registry, &uri, &choice, &request)?
                     .map(|report| (report, None))

@@ -3,7 +3,7 @@
 mod certificate;
 pub(super) mod cosign;
 mod demands;
-mod layout;
+pub(super) mod layout;
 mod many;
 mod material;
 mod output;
