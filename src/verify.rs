@@ -292,6 +292,7 @@ struct Opener<'i, 'a> {
     missing_keys: Vec<u64>,
     /// The same: one signature can name hundreds of thousands.
     known_missing: HashSet<u64>,
+    tries: dsse::Tries,
 }
 
 impl<'i, 'a> Opener<'i, 'a> {
@@ -311,6 +312,7 @@ impl<'i, 'a> Opener<'i, 'a> {
             by_link,
             missing_keys: Vec::new(),
             known_missing: HashSet::new(),
+            tries: dsse::Tries::default(),
         }
     }
 
@@ -496,7 +498,8 @@ impl<'i, 'a> Opener<'i, 'a> {
     }
 
     fn open_envelope(&self, data: &[u8], report: &mut SignatureReport) -> Result<Vec<u8>, String> {
-        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys).map_err(|error| {
+        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys, &self.tries);
+        let opened = opened.map_err(|error| {
             let refused = matches!(error, dsse::Error::Threshold);
             report.unknown_signer = refused && self.names_no_known_key(data);
             error.to_string()
