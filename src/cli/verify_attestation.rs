@@ -2,9 +2,9 @@
 
 use super::oci::Which;
 use super::transfer::{self, RegistryArgs, SCHEME};
-use super::verify::cosign::{host, look, public_key};
+use super::verify::cosign::{host, look};
 use super::verify::layout;
-use super::{Cause, Error, attest, usage};
+use super::{Cause, Error, attest, public_key, usage};
 use crate::disk::sif_file::Access;
 use crate::key::pem::PublicKey;
 use crate::oci::ocisif::OciSif;
@@ -82,7 +82,7 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     ));
     let keys: Vec<_> = paths
         .iter()
-        .map(|path| public_key(path))
+        .map(|path| public_key::load(path))
         .collect::<Result<_, _>>()?;
     let choice = Choice {
         digest: args.which.digest(),

@@ -1,6 +1,6 @@
 //! `sif tree`: index, images, layers, signatures of an OCI-SIF.
 
-use super::super::verify::cosign_key;
+use super::super::public_key;
 use super::super::{self as cli, Cause, Error, usage};
 use super::Failure;
 use crate::digest::Digest;
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     let keys: Vec<_> = args
         .key
         .iter()
-        .map(|key| cosign_key(key))
+        .map(|key| public_key::load(key))
         .collect::<Result<_, _>>()?;
     let drawn = cli::with_image(path, Access::Read, |_, image| {
         let item = draw(image, &keys);
