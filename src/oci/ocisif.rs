@@ -551,6 +551,8 @@ pub(crate) mod tests {
             put(&mut bytes, at + 17, &offset.to_le_bytes());
             put(&mut bytes, at + 25, &size.to_le_bytes());
             put(&mut bytes, at + 33, &size.to_le_bytes());
+            put(&mut bytes, at + 41, &crate::sif::UNSET_TIME.to_le_bytes());
+            put(&mut bytes, at + 49, &crate::sif::UNSET_TIME.to_le_bytes());
             put(&mut bytes, at + 201, sha(data).to_string().as_bytes());
             bytes.extend_from_slice(data);
         }
