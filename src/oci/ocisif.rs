@@ -655,6 +655,49 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_image_may_not_be_listed_again_under_a_name() {
+        let manifest = manifest_of(b"{}", &[]);
+        let other = manifest_of(b"{ }", &[]);
+        let named = r#","annotations":{"org.opencontainers.image.ref.name":"n"}"#;
+        let again = |bytes: &[u8]| {
+            let root = index(&[
+                entry(&manifest, "manifest.v1", ""),
+                entry(bytes, "manifest.v1", named),
+            ]);
+            let bytes = oci_image_of(&[&manifest, b"{}", &other, b"{ }"], &root);
+            let image = Image::parse(&bytes).unwrap();
+            let oci = OciSif::new(&image).unwrap();
+            oci.unnamed().map(|entry| entry.digest.clone())
+        };
+        assert_eq!(again(&other).unwrap(), sha(&manifest));
+        assert!(matches!(again(&manifest), Err(Error::SeveralMatches)));
+    }
+
+    /// 65,536 documents, and the one that is found to be too many when the next is looked at.
+    #[test]
+    fn documents_are_followed_up_to_a_bound() {
+        let listed = |numbers: std::ops::Range<u32>| {
+            let entry = |n: u32| format!(r#"{{"size":0,"digest":"sha256:{n:064x}"}}"#);
+            index(&numbers.map(entry).collect::<Vec<_>>())
+        };
+        let reached = |count: u32, again: usize| {
+            // The two indices are documents as well.
+            let lists = [listed(0..30_000), listed(30_000..count - 2)];
+            let mut entries = vec![entry(b"", "layer", ""); again];
+            entries.extend(lists.iter().map(|list| entry(list, "index.v1", "")));
+            let bytes = oci_image_of(&[&lists[0], &lists[1]], &index(&entries));
+            let image = Image::parse(&bytes).unwrap();
+            let oci = OciSif::new(&image).unwrap();
+            oci.reachable()
+                .map(|(found, faults)| (found.len(), faults.len()))
+        };
+        assert_eq!(reached(65_537, 0).unwrap(), (65_537, 0));
+        assert!(matches!(reached(65_538, 0), Err(Error::TooManyDocuments)));
+        // What is named again and again is another matter.
+        assert_eq!(reached(60_000, 10_000).unwrap(), (70_000, 0));
+    }
+
+    #[test]
     fn an_index_that_names_itself_ends() {
         // The digest of an index cannot stand in it; a descriptor that lies can.
         let inner = index(&[entry(b"other", "index.v1", "")]);
