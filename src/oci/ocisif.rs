@@ -528,9 +528,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::sif::{DESCRIPTOR_LEN, GROUP_MASK};
 
-    /// An OCI-SIF of capacity 16 with these blobs and this RootIndex.
+    /// An OCI-SIF of capacity 16, or more if need be, with these blobs and this RootIndex.
     pub(crate) fn oci_image_of(blobs: &[&[u8]], root: &[u8]) -> Vec<u8> {
-        let start = 4096 + 16 * DESCRIPTOR_LEN;
+        let total = (blobs.len() + 1).max(16);
+        let start = 4096 + total * DESCRIPTOR_LEN;
         let mut bytes = vec![0; start];
         let put = |bytes: &mut Vec<u8>, at: usize, new: &[u8]| {
             bytes[at..at + new.len()].copy_from_slice(new);
@@ -556,8 +557,8 @@ pub(crate) mod tests {
             put(&mut bytes, at + 201, sha(data).to_string().as_bytes());
             bytes.extend_from_slice(data);
         }
-        let (free, data) = (15 - blobs.len() as i64, (bytes.len() - start) as i64);
-        let numbers = [free, 16, 4096, 16 * 585, start as i64, data];
+        let (free, data) = (total - 1 - blobs.len(), bytes.len() - start);
+        let numbers = [free, total, 4096, total * 585, start, data].map(|number| number as i64);
         for (index, number) in numbers.into_iter().enumerate() {
             put(&mut bytes, 80 + index * 8, &number.to_le_bytes());
         }
