@@ -27,6 +27,8 @@ pub enum LayerKind {
     Tar,
     /// tar in gzip.
     TarGzip,
+    /// tar in zstd.
+    TarZstd,
     /// Something that is only kept.
     Other,
 }
@@ -41,13 +43,15 @@ impl LayerKind {
             | "application/vnd.docker.image.rootfs.diff.tar" => Self::Tar,
             "application/vnd.oci.image.layer.v1.tar+gzip"
             | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Self::TarGzip,
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Self::TarZstd,
             _ => Self::Other,
         }
     }
 
     /// Whether it can be converted to squashfs.
     pub fn is_tar(self) -> bool {
-        matches!(self, Self::Tar | Self::TarGzip)
+        matches!(self, Self::Tar | Self::TarGzip | Self::TarZstd)
     }
 }
 

@@ -218,6 +218,27 @@ fn a_secret_key_is_not_written_into_the_pipe_of_another_user() {
     assert!(answer.exit == 0 && !found.is_empty(), "{}", answer.stderr);
 }
 
+/// Who calls `sudo` may well read what comes out of it.
+#[test]
+fn a_secret_key_goes_where_the_caller_wants_its_output() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::with_keyring();
+    for out in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        std::os::unix::fs::fchown(&reader, Some(ANOTHER_USER), None).unwrap();
+        let args = ["key", "export", "--secret", ALICE, out];
+        let mut command = sandbox.command(env!("CARGO_BIN_EXE_sigsif"), &args);
+        let status = command.stdout(writer).status().unwrap();
+        drop(command);
+        assert!(status.success(), "{out}: {status}");
+        let mut found = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut found).unwrap();
+        assert!(!found.is_empty(), "{out}");
+    }
+}
+
 #[test]
 fn nobody_else_can_hold_the_lock_of_the_global_keyring() {
     let sandbox = Sandbox::with_keyring();

@@ -127,8 +127,10 @@ fn images(home: &Home) -> Vec<(&'static str, Vec<u8>)> {
     fs::create_dir(&folder).unwrap();
     everything(&folder);
     let mut out = Vec::new();
-    let forms: [(&str, &[&str]); 5] = [
+    let forms: [(&str, &[&str]); 7] = [
         ("plain", &[]),
+        ("zstd", &["-comp", "zstd"]),
+        ("zstd, large blocks", &["-comp", "zstd", "-b", "1048576"]),
         ("small blocks", &["-b", "4096"]),
         (
             "large blocks, all in fragments",
@@ -445,7 +447,7 @@ fn another_compression_is_named() {
     let home = Home::new();
     fs::create_dir(home.join("folder")).unwrap();
     fs::write(home.join("folder/f"), b"x").unwrap();
-    for method in ["xz", "zstd", "lz4"] {
+    for method in ["xz", "lz4", "lzo"] {
         let mut make = home.clean("mksquashfs");
         make.arg(home.join("folder")).arg(home.join("made")).args([
             "-noappend",
@@ -458,7 +460,7 @@ fn another_compression_is_named() {
         let error = unsquashed(&fs::read(home.join("made")).unwrap(), true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("squashfs is compressed with {method}, only gzip is read")
+            format!("squashfs is compressed with {method}, only gzip and zstd are read")
         );
     }
 }
