@@ -543,6 +543,16 @@ mod tests {
             ),
             (
                 "application/vnd.oci.image.layer.v1.tar+zstd",
+                LayerKind::TarZstd,
+                true,
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                LayerKind::TarZstd,
+                true,
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar+xz",
                 LayerKind::Other,
                 false,
             ),
