@@ -440,6 +440,33 @@ fn a_layer_that_is_cut_or_changed_is_refused_or_read() {
 }
 
 #[test]
+fn the_same_folder_in_zstd_is_the_same_archive() {
+    let read = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squashfs");
+        fs::read(path.join(name)).unwrap()
+    };
+    let [gzip, zstd] = ["gzip.squashfs", "zstd.squashfs"].map(read);
+    assert_eq!((gzip[20], zstd[20]), (1, 6));
+    let archive = unsquashed(&zstd, true).unwrap();
+    assert!(archive == unsquashed(&gzip, true).unwrap());
+    let numbers: String = (1..=3000).map(|n| format!("{n}\n")).collect();
+    let found = entries(&archive);
+    assert_eq!(found["etc/numbers"].1, numbers.as_bytes());
+    assert_eq!(found["etc/deep/7"].1, b"7\n");
+    // Blocks that are changed or cut are refused, or read to a whole archive.
+    let used = usize::try_from(u64::from_le_bytes(zstd[40..48].try_into().unwrap())).unwrap();
+    for at in 0..used {
+        let mut changed = zstd.clone();
+        changed[at] ^= 0x41;
+        if let Ok(archive) = unsquashed(&changed, true) {
+            let mut reader = Reader::new(archive.as_slice());
+            while reader.entry().unwrap().is_some() {}
+        }
+        assert!(at % 16 != 0 || unsquashed(&zstd[..at], true).is_err());
+    }
+}
+
+#[test]
 fn another_compression_is_named() {
     if !ready(&["mksquashfs"]) {
         return;

@@ -21,7 +21,7 @@ use self::cosign::CosignArgs;
 use self::demands::DemandArgs;
 use self::many::ManyArgs;
 use self::material::KeyArgs;
-use self::output::{Format, Output, about, hint};
+use self::output::{Format, Output, about, hint, outside_rule};
 use self::policy::PolicyArgs;
 use self::remote::Remote;
 use self::strict::Judged;
@@ -293,9 +293,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
             text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
-            detail: match policy.is_some() && report.by_unknown(failure).is_some() {
-                true => Some("The rule accepts no key that could judge this signature".to_owned()),
-                false => hint(report, failure),
+            detail: match report.by_unknown(failure).filter(|_| policy.is_some()) {
+                Some(signature) => Some(outside_rule(signature)),
+                None => hint(report, failure),
             },
         }),
         // No task without a signature gets here; stay on the safe side.

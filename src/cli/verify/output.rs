@@ -3,7 +3,7 @@
 use super::super::program::call;
 use super::super::{Cause, Error};
 use super::strict::{self, Judged};
-use crate::report::{self, Failure, Report, Unmet};
+use crate::report::{self, Failure, Report, SignatureReport, Unmet};
 use crate::ui::{coverage, json, one_line, text};
 use std::path::Path;
 
@@ -88,6 +88,17 @@ pub(super) fn about(failure: &Failure) -> &'static str {
         Failure::Policy(_) => "",
         _ => "integrity: ",
     }
+}
+
+/// What to say of a signature by nobody whom the rule of a policy accepts.
+pub(super) fn outside_rule(signature: &SignatureReport) -> String {
+    let by = match signature.claimed.is_empty() {
+        true => String::new(),
+        false => format!(", which names the key {}", signature.claimed.join(", ")),
+    };
+    one_line(&format!(
+        "The rule accepts no key that could judge this signature{by}"
+    ))
 }
 
 /// What to do about a refusal whose sentence alone does not tell.
