@@ -332,6 +332,9 @@ mod tests {
         assert_eq!(main(&[&tag(&two), &one]), Ok(digest(&one)));
         assert_eq!(main(&[&signatures, &tag(&one)]), Ok(digest(&one)));
         assert_eq!(main(&[&tag(&one), &tag(&two)]), several());
+        // One image with two tags.
+        let again = named(one.clone(), "1.1");
+        assert_eq!(main(&[&tag(&one), &again]), Ok(digest(&one)));
         assert_eq!(main(&[&one, &two]), several());
         for entries in [&[][..], &[&signatures]] {
             assert_eq!(main(entries), none());
