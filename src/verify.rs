@@ -6,6 +6,8 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+#[cfg(test)]
+mod accounted_tests;
 pub mod attestation;
 mod bundle;
 pub mod cosign;
