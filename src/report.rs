@@ -116,6 +116,9 @@ pub enum Unmet {
     NoRule(String),
 }
 
+/// Most names of keys that are reported of a signature that no key at hand can judge.
+pub const MAX_CLAIMED: usize = 16;
+
 /// What was found out about one signature object.
 #[derive(Clone, Debug)]
 pub struct SignatureReport {
@@ -139,6 +142,9 @@ pub struct SignatureReport {
     pub failure: Option<Failure>,
     /// Whether no key that was at hand can judge it, so that neither yes nor no is known.
     pub unknown_signer: bool,
+    /// Whom such a signature names, as fingerprint or key id, each once; nothing proves it. At
+    /// most [`MAX_CLAIMED`].
+    pub claimed: Vec<String>,
     /// Whether the failure was passed over because that was asked for.
     pub ignored: bool,
 }
@@ -372,11 +378,11 @@ impl Report {
         self.general.push(failure);
     }
 
-    /// Whether a failure is that of a signature that no key at hand can judge.
-    pub fn is_by_unknown(&self, failure: &Failure) -> bool {
+    /// The signature that a failure is about, if no key at hand can judge it.
+    pub fn by_unknown(&self, failure: &Failure) -> Option<&SignatureReport> {
         let mut signatures = self.signatures.iter();
         let of = signatures.find(|s| s.failure.as_ref() == Some(failure));
-        of.is_some_and(|signature| signature.unknown_signer)
+        of.filter(|signature| signature.unknown_signer)
     }
 
     /// The first reason to refuse the image.

@@ -6,6 +6,8 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+#[cfg(test)]
+mod accounted_tests;
 pub mod attestation;
 mod bundle;
 pub mod cosign;
@@ -20,8 +22,8 @@ use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};
 use crate::policy::{self, Demands, Tolerated};
 use crate::report::{
-    CertificateFacts, Failure, Format, KeySigner, ObjectSummary, Origin, PgpSigner, Report,
-    SignatureReport, Signer, Subject,
+    CertificateFacts, Failure, Format, KeySigner, MAX_CLAIMED, ObjectSummary, Origin, PgpSigner,
+    Report, SignatureReport, Signer, Subject,
 };
 use crate::scope::{self, Selection, Task};
 use crate::sif::digests::{Digests, Extent, Wanted};
@@ -292,6 +294,7 @@ struct Opener<'i, 'a> {
     missing_keys: Vec<u64>,
     /// The same: one signature can name hundreds of thousands.
     known_missing: HashSet<u64>,
+    tries: dsse::Tries,
 }
 
 impl<'i, 'a> Opener<'i, 'a> {
@@ -311,6 +314,7 @@ impl<'i, 'a> Opener<'i, 'a> {
             by_link,
             missing_keys: Vec::new(),
             known_missing: HashSet::new(),
+            tries: dsse::Tries::default(),
         }
     }
 
@@ -388,18 +392,50 @@ impl<'i, 'a> Opener<'i, 'a> {
                 damaged: None,
                 failure: None,
                 unknown_signer: false,
+                claimed: Vec::new(),
                 ignored: false,
             },
             comparisons: Vec::new(),
             then: None,
         };
         pending.then = self.judge(task, object, &mut pending).err();
+        if pending.report.unknown_signer {
+            pending.report.claimed = self.claimed(object);
+        }
         pending.report.ignored = match (self.request.demands.tolerated, &pending.then) {
             (Tolerated::Nothing, _) | (_, None) => false,
             (Tolerated::UnknownSigners, Some(_)) => pending.report.unknown_signer,
             (Tolerated::NotValid, Some(failure)) => matches!(failure, Failure::NotValid { .. }),
         };
         pending
+    }
+
+    /// Whom a signature names.
+    fn claimed(&mut self, object: &Descriptor) -> Vec<String> {
+        let Content::Readable { data, format, .. } = self.content(object) else {
+            return Vec::new();
+        };
+        match format {
+            Some(Format::Pgp) => {
+                let whole = object.signature_fingerprint().map(hex::encode_upper);
+                let issuers = pgp::issuers(data).into_iter().take(MAX_CLAIMED);
+                let ids = issuers.map(|id| format!("{id:016X}"));
+                ids.map(|id| match &whole {
+                    Some(whole) if whole.ends_with(&id) => whole.clone(),
+                    _ => id,
+                })
+                .collect()
+            }
+            Some(Format::Dsse) => {
+                let mut seen = HashSet::new();
+                let names = dsse::entries(data).unwrap_or_default().into_iter();
+                names
+                    .filter(|name| !name.is_empty() && seen.insert(name.clone()))
+                    .take(MAX_CLAIMED)
+                    .collect()
+            }
+            None => Vec::new(),
+        }
     }
 
     fn judge(
@@ -464,7 +500,8 @@ impl<'i, 'a> Opener<'i, 'a> {
     }
 
     fn open_envelope(&self, data: &[u8], report: &mut SignatureReport) -> Result<Vec<u8>, String> {
-        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys).map_err(|error| {
+        let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys, &self.tries);
+        let opened = opened.map_err(|error| {
             let refused = matches!(error, dsse::Error::Threshold);
             report.unknown_signer = refused && self.names_no_known_key(data);
             error.to_string()

@@ -919,6 +919,8 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut squashfs = std::io::Cursor::new(Vec::new());
     convert::write(&tree, 1, open, &mut squashfs, 1).expect("a file system");
     seeds.push(squashfs.into_inner());
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/squashfs/zstd.squashfs");
+    seeds.push(fs::read(other).expect("a fixture"));
     seeds.push(archive);
     let hex = "0123456789abcdef".repeat(4);
     seeds.extend([

@@ -8,6 +8,8 @@
 
 mod common;
 
+#[path = "replay/advice.rs"]
+mod advice;
 #[path = "replay/cli.rs"]
 mod cli;
 #[path = "replay/corpus.rs"]

@@ -231,11 +231,11 @@ fn versions_are_those_that_scripts_look_for_and_say_who_answers() {
     let says = |name: &str, word: &str| desk.says(name, &[word], &[]);
     assert_eq!(
         says("singularity", "--version"),
-        format!("singularity-ce version 4.5.0+sigsif.{ours}\n")
+        format!("singularity-ce version 4.5.1+sigsif.{ours}\n")
     );
     assert_eq!(
         says("singularity", "version"),
-        format!("4.5.0+sigsif.{ours}\n")
+        format!("4.5.1+sigsif.{ours}\n")
     );
     assert_eq!(
         says("apptainer", "--version"),
@@ -254,7 +254,7 @@ fn versions_are_those_that_scripts_look_for_and_say_who_answers() {
         );
         assert_eq!(
             desk.says("singularity", &["--config", file, "--version"], &[]),
-            format!("singularity-ce version 4.5.0+sigsif.{ours}\n")
+            format!("singularity-ce version 4.5.1+sigsif.{ours}\n")
         );
     }
 }

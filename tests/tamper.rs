@@ -538,7 +538,13 @@ fn open(data: &[u8], material: &KeyMaterial) -> (Vec<u8>, String) {
     match &material.keyrings {
         None => {
             let keys: Vec<_> = material.keys.iter().map(|k| k.key.clone()).collect();
-            let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &keys).expect("an envelope");
+            let opened = dsse::open(
+                data,
+                dsse::SIF_METADATA_TYPE,
+                &keys,
+                &dsse::Tries::default(),
+            )
+            .expect("an envelope");
             (
                 opened.payload().to_vec(),
                 format!("{:?}", opened.accepted()),

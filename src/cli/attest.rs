@@ -12,8 +12,6 @@ use crate::ui::prompt::Console;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-const NO_KEY: &str = "failed to load key material: ";
-
 /// Largest predicate, in bytes: in base64 it fits what cosign reads.
 const MAX_PREDICATE: u64 = 64 << 20;
 
@@ -120,9 +118,7 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     };
     let predicate = predicate
         .map_err(|e| Error::fatal(format!("open {}: {}", file.display(), errno_text(&e))))?;
-    let key = private_key::load(&key, &args.passphrase, &mut Console)
-        .map_err(passphrase::fatal(NO_KEY))?
-        .key;
+    let key = private_key::load(&key, &args.passphrase, &mut Console)?.key;
     if let Some(uri) = uri {
         let statement = Statement::Attestation {
             reference: args.reference.as_deref(),

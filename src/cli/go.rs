@@ -57,10 +57,35 @@ pub fn int(text: &str) -> Result<i64, String> {
 /// # Errors
 /// What is wrong, and the form wanted.
 pub fn time(text: &str) -> Result<u64, String> {
-    text.parse::<jiff::Timestamp>()
-        .ok()
+    timestamp(text)
         .and_then(|time| u64::try_from(time.as_second()).ok())
         .ok_or_else(|| format!("{text:?} is no time like 2026-01-31T12:00:00Z, 1970 or later"))
+}
+
+/// A time as RFC 3339 has it; nothing for the many other forms of ISO 8601.
+pub fn timestamp(text: &str) -> Option<jiff::Timestamp> {
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    let rest = ["T", "t", " "]
+        .iter()
+        .find_map(|between| shape.strip_prefix(&format!("0000-00-00{between}00:00:00")))?;
+    let zone = match rest.strip_prefix('.') {
+        Some(fraction) if fraction.starts_with('0') => fraction.trim_start_matches('0'),
+        Some(_) => return None,
+        None => rest,
+    };
+    let is_zone = match zone {
+        "Z" | "z" => true,
+        // A day has 24 hours.
+        "+00:00" | "-00:00" => {
+            let hours = text.get(text.len().saturating_sub(5)..)?.get(..2)?;
+            hours.parse().is_ok_and(|hours: u8| hours < 24)
+        }
+        _ => false,
+    };
+    text.parse().ok().filter(|_| is_zone)
 }
 
 /// A 32-bit number with sign, decimal or with a base prefix.
@@ -175,5 +200,43 @@ mod tests {
             decimal_int("").unwrap_err(),
             "strconv.ParseInt: parsing \"\": invalid syntax"
         );
+    }
+
+    /// Each second of 2026-01-31 that RFC 3339 and `date -u -d` agree about.
+    #[test]
+    fn times_are_those_of_rfc_3339() {
+        for (text, seconds) in [
+            ("2026-01-31T12:00:00Z", 1_769_860_800),
+            ("2026-01-31t12:00:00z", 1_769_860_800),
+            ("2026-01-31 12:00:00.999Z", 1_769_860_800),
+            ("2026-01-31T12:00:00+23:59", 1_769_774_460),
+            ("2026-01-31T12:00:00-00:30", 1_769_862_600),
+            ("1970-01-01T00:00:00Z", 0),
+        ] {
+            assert_eq!(time(text), Ok(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-31",
+            "2026-01-31T12:00Z",
+            "20260131T120000Z",
+            "2026-01-31T12:00:00",
+            "2026-01-31T12:00:00.Z",
+            "2026-01-31T12:00:00,5Z",
+            "2026-01-31T12:00:00+01",
+            "2026-01-31T12:00:00+0100",
+            "2026-01-31T12:00:00+24:00",
+            "2026-01-31T12:00:00+25:00",
+            "2026-01-31T12:00:00-25:59",
+            "2026-01-31T12:00:00+01:60",
+            "2026-01-31T12:00:00+01:00:00",
+            "2026-01-31T12:00:00Z[UTC]",
+            "+002026-01-31T12:00:00Z",
+            "2026-02-30T12:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "é",
+        ] {
+            assert!(time(text).is_err(), "{text}");
+        }
     }
 }

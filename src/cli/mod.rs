@@ -15,6 +15,7 @@ mod oci;
 mod passphrase;
 mod private_key;
 mod program;
+mod public_key;
 mod pull;
 mod push;
 mod registry;

@@ -1,5 +1,6 @@
 //! PEM private keys of files, and the passwords that open or seal them.
 
+use super::Error;
 use super::passphrase::{self, Secret, Source};
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
@@ -10,6 +11,8 @@ use crate::ui::prompt::{Prompt, Stream};
 use std::path::Path;
 use zeroize::Zeroizing;
 
+/// How the originals begin what they say about keys in files.
+pub(super) const NO_KEY: &str = "failed to load key material: ";
 const QUESTION: &str = "Enter password for private key: ";
 const AGAIN: &str = "Enter again: ";
 
@@ -23,19 +26,24 @@ pub(super) struct Unlocked {
 /// Reads a PEM private key; asks for its password if it has one.
 ///
 /// # Errors
-/// The sentence to tell.
+/// In the words of the originals, with a line that names the file.
 pub(super) fn load(
     path: &Path,
     source: &Source,
     prompt: &mut dyn Prompt,
-) -> Result<Unlocked, String> {
+) -> Result<Unlocked, Error> {
+    let fail = passphrase::fatal(NO_KEY);
     let pem = files::read(path, MAX_KEY_FILE)
-        .map_err(|e| format!("open {}: {}", path.display(), errno_text(&e)))?;
-    let password = match PrivateKey::needs_password(&pem).map_err(|e| e.to_string())? {
-        true => Some(password(source, prompt)?),
+        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    let unreadable = |error: pem::Error| Error::Fatal {
+        text: format!("{NO_KEY}{error}"),
+        detail: Some(format!("'{}' gave no private key", path.display())),
+    };
+    let password = match PrivateKey::needs_password(&pem).map_err(unreadable)? {
+        true => Some(password(source, prompt).map_err(fail)?),
         false => None,
     };
-    unlock(&pem, password).map_err(|e| e.to_string())
+    unlock(&pem, password).map_err(unreadable)
 }
 
 /// A piped password keeps its line end in the originals, so a key may have

@@ -77,7 +77,7 @@ impl Program {
     fn version(self) -> Option<&'static str> {
         match self {
             Self::Sigsif => None,
-            Self::Singularity => Some(concat!("4.5.0+sigsif.", env!("CARGO_PKG_VERSION"))),
+            Self::Singularity => Some(concat!("4.5.1+sigsif.", env!("CARGO_PKG_VERSION"))),
             Self::Apptainer => Some(concat!("1.4.5+sigsif.", env!("CARGO_PKG_VERSION"))),
         }
     }

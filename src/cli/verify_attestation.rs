@@ -1,9 +1,10 @@
-//! `verify-attestation`: judge what was attested about an image of an OCI-SIF, or of a registry.
+//! `verify-attestation`: judge what was attested about an image of an OCI-SIF, a layout or a registry.
 
 use super::oci::Which;
 use super::transfer::{self, RegistryArgs, SCHEME};
-use super::verify::cosign::{host, look, public_key};
-use super::{Cause, Error, attest, usage};
+use super::verify::cosign::{host, look};
+use super::verify::layout;
+use super::{Cause, Error, attest, public_key, usage};
 use crate::disk::sif_file::Access;
 use crate::key::pem::PublicKey;
 use crate::oci::ocisif::OciSif;
@@ -15,7 +16,7 @@ use crate::verify::cosign::{self, Choice};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Verify attestations about the image in an OCI-SIF or a registry
+/// Verify attestations about the image in an OCI-SIF, a layout or a registry
 ///
 /// At least one attestation of the type must be signed by one of the keys and
 /// be about the image, whose blobs are all checked. The envelopes that count
@@ -23,7 +24,8 @@ use std::path::PathBuf;
 /// The layers of an image in a registry stay there.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "sigsif verify-attestation [options] <image path>",
+    override_usage = "sigsif verify-attestation [options] <image path>\n       \
+                      sigsif verify-attestation [options] --local-layout <folder>",
     after_help = "Examples:\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif\n  \
                   $ sigsif verify-attestation --key release.pub --type cyclonedx image.oci.sif \\\n      \
@@ -41,6 +43,9 @@ pub(super) struct Args {
     /// print a report on all attestations as JSON instead of the envelopes
     #[arg(long)]
     json: bool,
+    /// verify the image in this OCI layout folder instead of a file
+    #[arg(long, value_name = "folder", allow_hyphen_values = true)]
+    local_layout: Option<PathBuf>,
     #[command(flatten)]
     registry: RegistryArgs,
     /// path of the image, or docker://REFERENCE
@@ -49,8 +54,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
-    usage::exactly(&["verify-attestation"], 1, &args.image)?;
-    let path = PathBuf::from(args.image.first().cloned().unwrap_or_default());
+    let folder = args.local_layout.as_deref();
+    usage::exactly(
+        &["verify-attestation"],
+        usize::from(folder.is_none()),
+        &args.image,
+    )?;
+    let image = args.image.first().cloned().unwrap_or_default();
+    let path = folder.map_or_else(|| PathBuf::from(image), PathBuf::from);
     let mut paths = args.key.clone();
     if paths.is_empty() {
         paths.extend(super::env_value("VERIFY_KEY").map(PathBuf::from));
@@ -71,7 +82,7 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
     ));
     let keys: Vec<_> = paths
         .iter()
-        .map(|path| public_key(path))
+        .map(|path| public_key::load(path))
         .collect::<Result<_, _>>()?;
     let choice = Choice {
         digest: args.which.digest(),
@@ -88,10 +99,17 @@ pub(super) fn run(ui: &Ui, args: &Args) -> Result<(), Error> {
         };
         (text, reason)
     };
-    let judged = match shown.starts_with(SCHEME) {
-        true => transfer::judge::attestations(ui, &args.registry, &shown, &choice, &keys)?
+    let judged = match (folder, shown.starts_with(SCHEME)) {
+        (Some(folder), _) => {
+            args.registry.tell_idle(ui);
+            layout::look(ui, folder, &choice, |image, documents, _| {
+                let report = image.attestations(documents, &keys);
+                report.map(|report| tell(&report)).map_err(Cause::plain)
+            })
+        }
+        (None, true) => transfer::judge::attestations(ui, &args.registry, &shown, &choice, &keys)?
             .map(|report| tell(&report)),
-        false => {
+        (None, false) => {
             args.registry.tell_idle(ui);
             look(&path, Access::Read, "not", |image| {
                 judge(ui, image, &choice, &keys, &tell)

@@ -1,5 +1,6 @@
 //! Small files: capped reads and atomic, private writes.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use std::fs::{File, OpenOptions};
@@ -44,8 +45,9 @@ pub fn read_no_follow(path: &Path, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// As [`read`].
 pub fn read_stdin(cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // Not by its path: that would open a file anew, from its beginning, and no socket at all.
-    let file = io::stdin().as_fd().try_clone_to_owned()?;
-    read_all(File::from(file), cap)
+    let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let known = file.metadata().map_or(0, |data| data.len());
+    read_up_to(Patient(file), known, cap)
 }
 
 /// Reads one line from a descriptor that the caller has open: the next one, and no byte more.
@@ -53,7 +55,7 @@ pub fn read_stdin(cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// The system's refusal, for example a number that is not open; a line without end.
 pub fn read_line_from_fd(number: i32) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut file = of_number(number)?;
+    let mut file = Patient(of_number(number)?);
     let room = usize::try_from(MAX_LINE).unwrap_or_default();
     // One allocation: growing would leave copies of secrets.
     let mut line = Zeroizing::new(Vec::with_capacity(room));
@@ -121,10 +123,34 @@ fn first_line(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(all)
 }
 
+/// What somebody else opened, who may have set it not to wait for what comes.
+pub(super) struct Patient<F>(pub(super) F);
+
+impl<F: Read + AsFd> Read for Patient<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut wanted = [PollFd::new(&self.0, PollFlags::IN)];
+                    rustix::io::retry_on_intr(|| poll(&mut wanted, None))?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
 pub(super) fn read_all(file: File, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let known = file.metadata().map_or(0, |data| data.len()).min(cap);
+    let known = file.metadata().map_or(0, |data| data.len());
+    read_up_to(file, known, cap)
+}
+
+/// `known`: how long the system says it is.
+fn read_up_to(file: impl Read, known: u64, cap: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     // One allocation for ordinary files: growing would leave copies of secrets.
-    let room = usize::try_from(known).unwrap_or(0).saturating_add(1);
+    let room = usize::try_from(known.min(cap))
+        .unwrap_or(0)
+        .saturating_add(1);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > cap) {
@@ -150,6 +176,16 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     new.as_file().sync_all()?;
     new.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+/// Whether a path means what the caller has open for us, behind `sudo` for example.
+fn is_given(path: &Path) -> bool {
+    let own = ["/dev/fd", "/proc/self/fd"];
+    let ends = ["/dev/stdout", "/dev/stderr"];
+    ends.iter().any(|end| path == Path::new(end))
+        || path
+            .parent()
+            .is_some_and(|folder| own.iter().any(|own| folder == Path::new(own)))
 }
 
 /// Makes a file that is not there yet: whole or not at all. The umask cuts `mode`.
@@ -190,7 +226,7 @@ pub fn write_named(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).open(path)?;
             let owner = file.metadata()?.uid();
             let user = rustix::process::geteuid().as_raw();
-            if mode & 0o077 == 0 && ![0, user].contains(&owner) {
+            if mode & 0o077 == 0 && ![0, user].contains(&owner) && !is_given(path) {
                 return Err(io::Error::other(format!(
                     "belongs to user {owner}, who could read the key"
                 )));

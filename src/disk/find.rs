@@ -5,6 +5,7 @@
 //! hides images, such as a folder that cannot be read, is in the listing with its reason.
 
 use super::errno_text;
+use super::files::Patient;
 use crate::digest::HashAlgorithm;
 use crate::sif::{MAGIC, MAGIC_OFFSET};
 use std::collections::HashSet;
@@ -143,7 +144,8 @@ impl Listing {
             true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
             false => File::open(list),
         };
-        let mut reader = BufReader::new(opened.map_err(|error| fail(errno_text(&error)))?);
+        let opened = opened.map_err(|error| fail(errno_text(&error)))?;
+        let mut reader = BufReader::new(Patient(opened));
         loop {
             let mut line = Vec::new();
             let read = reader.by_ref().take(MAX_PATH).read_until(end, &mut line);

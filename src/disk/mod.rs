@@ -22,7 +22,13 @@ use std::process::Command;
 fn without_secrets(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let ours = ["SIGSIF_", "SINGULARITY_", "APPTAINER_", "COSIGN_"];
+        let ours = [
+            "SIGSIF_",
+            "SINGULARITY_",
+            "APPTAINER_",
+            "COSIGN_",
+            "DOCKER_",
+        ];
         let is_ours = ours.iter().any(|front| text.starts_with(front));
         if is_ours && (text.ends_with("PASSWORD") || text.ends_with("PASSPHRASE")) {
             command.env_remove(&name);

@@ -107,8 +107,8 @@ pub enum Error {
     /// It is no squashfs, or one that makes no sense.
     #[error("malformed squashfs: {0}")]
     Malformed(&'static str),
-    /// A squashfs with another compression than gzip.
-    #[error("squashfs is compressed with {}, only gzip is read", compressor(*.0))]
+    /// A squashfs with a compression that is not read.
+    #[error("squashfs is compressed with {}, only gzip and zstd are read", compressor(*.0))]
     Compressor(u16),
     /// The result would be beyond what squashfs can express.
     #[error("squashfs: {0}")]
@@ -172,7 +172,6 @@ fn compressor(number: u16) -> String {
         3 => "lzo".to_owned(),
         4 => "xz".to_owned(),
         5 => "lz4".to_owned(),
-        6 => "zstd".to_owned(),
         other => format!("method {other}"),
     }
 }
@@ -196,31 +195,45 @@ pub enum Compression {
     None,
     /// gzip.
     Gzip,
+    /// zstd.
+    Zstd,
 }
 
+/// Logarithm of the largest window of a zstd stream, in bytes: 128 MiB, what the program `zstd`
+/// writes at its highest level and reads without being asked for more.
+const WINDOW_LOG: u32 = 27;
+
 /// Expands a layer and stops where it becomes too large.
+///
+/// # Errors
+/// There is no memory for the state of the expansion.
 pub fn expand<'a>(
     layer: impl Read + 'a,
     compression: Compression,
     compressed: u64,
     limits: &Limits,
-) -> Box<dyn Read + 'a> {
+) -> io::Result<Box<dyn Read + 'a>> {
     let inner: Box<dyn Read + 'a> = match compression {
         Compression::None => Box::new(layer),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(
             io::BufReader::with_capacity(64 << 10, layer),
         )),
+        Compression::Zstd => {
+            let mut expanded = zstd::stream::read::Decoder::new(layer)?;
+            expanded.window_log_max(WINDOW_LOG)?;
+            Box::new(expanded)
+        }
     };
     let limit = match compression {
         Compression::None => u64::MAX,
-        Compression::Gzip => limits.expanded(compressed),
+        Compression::Gzip | Compression::Zstd => limits.expanded(compressed),
     };
-    Box::new(Bounded {
+    Ok(Box::new(Bounded {
         inner,
         passed: 0,
         compressed,
         limit,
-    })
+    }))
 }
 
 /// Ends with an error where a layer becomes too large.

@@ -1,4 +1,4 @@
-//! Reads squashfs 4.0 with gzip, piece by piece.
+//! Reads squashfs 4.0 with gzip or zstd, piece by piece.
 //!
 //! Of the tables only what is in use is kept: a few blocks, the owners, and which directories were
 //! seen. Every place and length that an image names is checked before it is used, and what has to
@@ -45,6 +45,7 @@ pub struct FileSystem<'a> {
     read: ReadAt<'a>,
     /// Bytes.
     len: u64,
+    method: Method,
     /// Bytes of a data block.
     block: usize,
     root: u64,
@@ -60,6 +61,13 @@ pub struct FileSystem<'a> {
     /// Bytes that may be expanded.
     room: u64,
     limits: Limits,
+}
+
+/// How blocks are compressed.
+#[derive(Clone, Copy)]
+enum Method {
+    Gzip,
+    Zstd,
 }
 
 /// A file, whatever its names.
@@ -141,10 +149,11 @@ impl<'a> FileSystem<'a> {
         if (u16_at(&head, 28), u16_at(&head, 30)) != (4, 0) {
             return Err(Error::Malformed("version other than 4.0"));
         }
-        let compressor = u16_at(&head, 20);
-        if compressor != 1 {
-            return Err(Error::Compressor(compressor));
-        }
+        let method = match u16_at(&head, 20) {
+            1 => Method::Gzip,
+            6 => Method::Zstd,
+            other => return Err(Error::Compressor(other)),
+        };
         let block = word(12);
         let log = u32::from(u16_at(&head, 22));
         if !(12..=20).contains(&log) || 1_u32.checked_shl(log) != Some(block) {
@@ -157,6 +166,7 @@ impl<'a> FileSystem<'a> {
         let mut this = Self {
             read,
             len: used,
+            method,
             block: usize::try_from(block).unwrap_or(usize::MAX),
             root: long(32),
             inodes: long(64),
@@ -503,7 +513,7 @@ impl<'a> FileSystem<'a> {
     fn expanded(&mut self, bytes: Vec<u8>, stored: bool, most: usize) -> Result<Vec<u8>, Error> {
         let bytes = match stored {
             true => bytes,
-            false => inflate(&bytes, most)?,
+            false => self.method.expand(&bytes, most)?,
         };
         self.spend(bytes.len())?;
         Ok(bytes)
@@ -643,13 +653,20 @@ fn place_of(fragment: u32, offset: u32) -> Option<(u32, u32)> {
     (fragment != NONE).then_some((fragment, offset))
 }
 
-fn inflate(bytes: &[u8], most: usize) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(most);
-    let mut inner = Decompress::new(true);
-    let status = inner.decompress_vec(bytes, &mut out, FlushDecompress::Finish);
-    match status {
-        Ok(Status::StreamEnd) if out.len() <= most => Ok(out),
-        _ => Err(Error::Malformed("a block cannot be expanded")),
+impl Method {
+    /// Expands a block to at most so many bytes.
+    fn expand(self, bytes: &[u8], most: usize) -> Result<Vec<u8>, Error> {
+        let out = match self {
+            Self::Gzip => {
+                let mut out = Vec::with_capacity(most);
+                let mut inner = Decompress::new(true);
+                let status = inner.decompress_vec(bytes, &mut out, FlushDecompress::Finish);
+                matches!(status, Ok(Status::StreamEnd)).then_some(out)
+            }
+            Self::Zstd => zstd::bulk::decompress(bytes, most).ok(),
+        };
+        out.filter(|out| out.len() <= most)
+            .ok_or(Error::Malformed("a block cannot be expanded"))
     }
 }
 

@@ -177,7 +177,12 @@ pub fn check_login(
 }
 
 fn address(text: &str) -> Result<Url, Error> {
-    Url::parse(text).map_err(|source| Error::Address {
+    let parsed = match text.contains('\\') {
+        // What browsers take for a slash, and Go for no address.
+        true => Err(url::ParseError::InvalidDomainCharacter),
+        false => Url::parse(text),
+    };
+    parsed.map_err(|source| Error::Address {
         text: text.to_owned(),
         source,
     })

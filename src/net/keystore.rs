@@ -134,6 +134,10 @@ impl Wanted {
 /// # Errors
 /// [`BadUrl`].
 pub fn parse_url(text: &str) -> Result<Url, BadUrl> {
+    // What browsers take for a slash, and Go for no address.
+    if text.contains('\\') {
+        return Err(BadUrl::Syntax(printable(text), "invalid address"));
+    }
     let parsed = Url::parse(text).map_err(|error| match error {
         url::ParseError::RelativeUrlWithoutBase => BadUrl::Scheme(String::new()),
         _ => BadUrl::Syntax(printable(text), "invalid address"),
@@ -373,6 +377,10 @@ mod tests {
             ("ftp://x", "unsupported protocol scheme ftp"),
             ("keys.example", "unsupported protocol scheme "),
             ("http://", "parse \"http://\": invalid address"),
+            (
+                "https://evil\\@good",
+                "parse \"https://good\": invalid address",
+            ),
         ] {
             assert_eq!(parse_url(text).unwrap_err().to_string(), reason);
         }

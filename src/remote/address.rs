@@ -30,7 +30,7 @@ pub enum Error {
     /// It cannot be split.
     #[error("parse {text:?}: {fault}")]
     Malformed {
-        /// The address.
+        /// The address, without user and password.
         text: String,
         /// What is wrong with it.
         fault: Fault,
@@ -55,6 +55,9 @@ pub enum Fault {
     /// A character that no host name has.
     #[error("invalid character {0:?} in host name")]
     HostCharacter(String),
+    /// A character in front of the `@` that has to be written as `%` and digits there.
+    #[error("net/url: invalid userinfo")]
+    User,
     /// A port that is no number.
     #[error("invalid port {0:?} after host")]
     Port(String),
@@ -67,7 +70,8 @@ impl Address {
     /// [`Error::Malformed`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let fail = |fault| Error::Malformed {
-            text: text.to_owned(),
+            // A password may stand in front of the host.
+            text: without_user(text),
             fault,
         };
         if text.chars().any(|c| c.is_ascii_control()) {
@@ -100,6 +104,7 @@ impl Address {
             Some((user, host)) => (Some(user.to_owned()), host),
             None => (None, authority),
         };
+        check_user(user.as_deref().unwrap_or_default()).map_err(fail)?;
         check_host(host).map_err(fail)?;
         Ok(Self {
             scheme,
@@ -222,6 +227,15 @@ fn split_scheme(text: &str) -> (&str, &str) {
     }
 }
 
+/// Source: Go's `net/url`, `validUserinfo`.
+fn check_user(user: &str) -> Result<(), Fault> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
+    match user.chars().all(is_plain) {
+        true => Ok(()),
+        false => Err(Fault::User),
+    }
+}
+
 fn check_host(host: &str) -> Result<(), Fault> {
     let strange = |c: &char| " \"<>\\^`{|}".contains(*c);
     if let Some(c) = host.chars().find(strange) {
@@ -255,6 +269,8 @@ mod tests {
             ("ftp://h", "ftp://h", false),
             ("hkp://[::1]", "http://[::1]:11371", true),
             ("h", "h", false),
+            ("https://u:p%20@h", "https://h", true),
+            ("https://evil\\@good", "https://good", false),
         ] {
             assert_eq!(same_keyserver(one, other), same, "{one} {other}");
         }
@@ -277,6 +293,14 @@ mod tests {
             (
                 "http://a b",
                 "parse \"http://a b\": invalid character \" \" in host name",
+            ),
+            (
+                "https://evil\\@good",
+                "parse \"https://good\": net/url: invalid userinfo",
+            ),
+            (
+                "https://u x@good",
+                "parse \"https://good\": net/url: invalid userinfo",
             ),
             (
                 "http://a\u{1}",

@@ -611,7 +611,7 @@ pub fn endpoint_uri(text: &str) -> Result<String, Error> {
     let address = Address::parse(&with_scheme).map_err(|error| match error {
         // Told about what was typed.
         super::address::Error::Malformed { fault, .. } => super::address::Error::Malformed {
-            text: text.to_owned(),
+            text: super::address::without_user(text),
             fault,
         },
         other => other,

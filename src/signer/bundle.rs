@@ -148,7 +148,8 @@ impl<'b> Bundle<'b> {
             return Err(Error::KeyId(name.clone()));
         }
         let by = Cell::new(None);
-        let payload = dsse::open_from_cosign(envelope, payload_type, |message, signature| {
+        let tries = dsse::Tries::default();
+        let accepts = |message: &[u8], signature: &[u8]| {
             let found = keys.iter().filter(named).find_map(|key| {
                 let scheme = key.verify_cosign(message, signature)?;
                 Some((key, scheme, signature.to_vec()))
@@ -157,7 +158,8 @@ impl<'b> Bundle<'b> {
             // It is the only signature: nothing is overwritten.
             by.set(found);
             holds
-        })?;
+        };
+        let payload = dsse::open_from_cosign(envelope, payload_type, &tries, accepts)?;
         let (key, scheme, signature) = by.take().ok_or(dsse::Error::Threshold)?;
         Ok(Opened {
             payload,

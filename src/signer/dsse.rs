@@ -10,6 +10,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use serde::de::{self, Deserializer, IgnoredAny, SeqAccess};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 /// Payload type of the signed metadata of a SIF image.
@@ -27,6 +28,33 @@ const MAX_HASHED: usize = 256 << 20;
 
 /// Signatures that are looked at whatever the length of the payload.
 const FEW_SIGNATURES: usize = 16;
+
+/// Signatures that may be tried in vain, over all envelopes of an image. The first one of each
+/// envelope is not counted: ordinary ones have no other.
+///
+/// Twenty bytes make a signature that costs milliseconds.
+#[derive(Debug)]
+pub struct Tries(Cell<usize>);
+
+/// Its number.
+const MAX_TRIES: usize = 2000;
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self(Cell::new(MAX_TRIES))
+    }
+}
+
+impl Tries {
+    /// Takes note of a signature that did not hold, `at` this place of its envelope.
+    fn failed(&self, at: usize) -> Result<(), Error> {
+        if at > 0 {
+            let left = self.0.get().checked_sub(1).ok_or(Error::TooManyTries)?;
+            self.0.set(left);
+        }
+        Ok(())
+    }
+}
 
 /// Why an envelope could not be made or opened.
 ///
@@ -63,6 +91,11 @@ pub enum Error {
         /// The greatest number accepted.
         limit: usize,
     },
+    /// More than [`Tries`] allow.
+    #[error(
+        "dsse: verify envelope failed: more than {MAX_TRIES} signatures of the image do not hold"
+    )]
+    TooManyTries,
     /// The payload or a signature is not base64.
     #[error(
         "dsse: verify envelope failed: unable to base64 decode payload (is payload in the right format?)"
@@ -177,16 +210,17 @@ pub fn seal_for_cosign(
 pub fn open_from_cosign(
     data: &[u8],
     payload_type: &str,
+    tries: &Tries,
     accepts: impl Fn(&[u8], &[u8]) -> bool,
 ) -> Result<Vec<u8>, Error> {
     let (payload, message, signatures) = contents(data, payload_type)?;
-    match signatures
-        .iter()
-        .any(|(_, signature)| accepts(&message, signature))
-    {
-        true => Ok(payload),
-        false => Err(Error::Threshold),
+    for (at, (_, signature)) in signatures.iter().enumerate() {
+        if accepts(&message, signature) {
+            return Ok(payload);
+        }
+        tries.failed(at)?;
     }
+    Err(Error::Threshold)
 }
 
 /// Verifies an envelope and returns its payload and who accepted it.
@@ -200,10 +234,15 @@ pub fn open_from_cosign(
 /// [`Error::Json`], [`Error::TrailingByte`], [`Error::PayloadType`],
 /// [`Error::TooManySignatures`], [`Error::NoSignature`] or [`Error::Base64`]
 /// for a malformed envelope, [`Error::NoVerifier`] without a key,
-/// [`Error::Threshold`] if no signature held.
+/// [`Error::Threshold`] if no signature held, [`Error::TooManyTries`].
 ///
 /// Source: go-securesystemslib, `EnvelopeVerifier.Verify`, threshold 1.
-pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<Opened, Error> {
+pub fn open(
+    data: &[u8],
+    payload_type: &str,
+    verifiers: &[PublicKey],
+    tries: &Tries,
+) -> Result<Opened, Error> {
     if verifiers.is_empty() {
         // A malformed envelope goes before that.
         only_value(data)?.require_type(payload_type)?;
@@ -216,11 +255,18 @@ pub fn open(data: &[u8], payload_type: &str, verifiers: &[PublicKey]) -> Result<
         .map(|(index, key)| (index, key, key.ssh_fingerprint()))
         .collect();
     let mut accepted = Vec::new();
-    for (keyid, signature) in signatures {
-        let position = unused.iter().position(|(_, key, own)| {
-            (keyid.is_empty() || own.is_empty() || keyid == *own)
-                && key.verify(&message, &signature)
-        });
+    for (at, (keyid, signature)) in signatures.iter().enumerate() {
+        let mut position = None;
+        for (place, (_, key, own)) in unused.iter().enumerate() {
+            if !keyid.is_empty() && !own.is_empty() && keyid != own {
+                continue;
+            }
+            if key.verify(&message, signature) {
+                position = Some(place);
+                break;
+            }
+            tries.failed(at)?;
+        }
         if let Some(position) = position {
             accepted.push(unused.remove(position).0);
         }
@@ -471,6 +517,10 @@ mod tests {
     use proptest::prelude::*;
     use sha2::{Digest, Sha256};
 
+    fn open(data: &[u8], kind: &str, keys: &[PublicKey]) -> Result<Opened, Error> {
+        super::open(data, kind, keys, &Tries::default())
+    }
+
     macro_rules! peer {
         ($path:literal) => {
             include_bytes!(concat!(
@@ -710,6 +760,49 @@ mod tests {
             refusal(text.to_string().as_bytes(), &[key.public().clone()]),
             format!("{FAILED}too many signatures (65, limit 63)")
         );
+    }
+
+    #[test]
+    fn signatures_that_do_not_hold_are_tried_only_so_often() {
+        let (key, stranger) = (p256(), ed25519());
+        let sealed = |keyid: &str, bad: usize, good: usize| {
+            let entry = |key: &PrivateKey| {
+                let sig = BASE64_STANDARD.encode(key.sign(&pae(SIF_METADATA_TYPE, b"{}")).unwrap());
+                format!(r#"{{"keyid":"{keyid}","sig":"{sig}"}}"#)
+            };
+            let entries = [vec![entry(&stranger); bad], vec![entry(&key); good]].concat();
+            format!(
+                r#"{{"payloadType":"{SIF_METADATA_TYPE}","payload":"e30=","signatures":[{}]}}"#,
+                entries.join(",")
+            )
+        };
+        let keys = [key.public().clone()];
+        let tries = Tries::default();
+        let opened = |envelope: &str| {
+            super::open(envelope.as_bytes(), SIF_METADATA_TYPE, &keys, &tries).map(drop)
+        };
+        let cosign = |envelope: &str| {
+            let accepts = |message: &[u8], signature: &[u8]| keys[0].verify(message, signature);
+            open_from_cosign(envelope.as_bytes(), SIF_METADATA_TYPE, &tries, accepts).map(drop)
+        };
+        // Together 2000 in vain, behind the first of each envelope.
+        for bad in [1001, 1001] {
+            assert!(opened(&sealed("", bad, 1)).is_ok());
+        }
+        for last in [opened(&sealed("", 2, 1)), cosign(&sealed("", 2, 1))] {
+            assert_eq!(
+                last.unwrap_err().to_string(),
+                "dsse: verify envelope failed: more than 2000 signatures of the image do not hold"
+            );
+        }
+        // Ordinary ones go on: one signature each, or one for each key that is named.
+        for _ in 0..10 {
+            assert!(matches!(opened(&sealed("", 1, 0)), Err(Error::Threshold)));
+            assert!(matches!(cosign(&sealed("", 1, 0)), Err(Error::Threshold)));
+            assert!(opened(&sealed("", 1, 1)).is_ok());
+            let foreign = sealed("SHA256:another", 100, 0);
+            assert!(matches!(opened(&foreign), Err(Error::Threshold)));
+        }
     }
 
     #[test]

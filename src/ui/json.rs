@@ -250,6 +250,7 @@ struct FullSignature {
     verdict: &'static str,
     reason: Option<String>,
     unknown_signer: bool,
+    claimed_signers: Vec<String>,
     signer: Option<FullSigner>,
     objects: Vec<FullObject>,
 }
@@ -393,6 +394,7 @@ fn full_signature(signature: &SignatureReport) -> FullSignature {
         },
         reason: signature.failure.as_ref().map(ToString::to_string),
         unknown_signer: signature.unknown_signer,
+        claimed_signers: signature.claimed.clone(),
         signer: signature.signer.as_ref().map(full_signer),
         objects: good.chain(bad).collect(),
     }

@@ -189,14 +189,14 @@ pub fn standing(standing: &[Standing]) -> String {
         };
         let names = entry.signers.iter().flat_map(signer_names);
         let names: Vec<String> = names.collect();
-        let nobody = names.is_empty().then(|| "NONE".to_owned());
+        let none = if is_heard() { "none" } else { "NONE" };
+        let nobody = names.is_empty().then(|| none.to_owned());
         for name in names.into_iter().chain(nobody) {
             let name = one_line(&name);
             let _ = match is_heard() {
                 true => writeln!(
                     out,
-                    "Signer that counts: {}, group {}, object {}",
-                    name.replace("NONE", "none"),
+                    "Signer that counts: {name}, group {}, object {}",
                     group.to_lowercase(),
                     object.to_lowercase()
                 ),

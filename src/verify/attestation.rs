@@ -46,11 +46,18 @@ impl<'a> Checked<'_, '_, 'a> {
             bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
         };
         let mut attestations = Vec::new();
+        let tries = dsse::Tries::default();
         for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign_once(&subject.digest, "att") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
-                all(&manifest, &subject.digest, keys, fetch, &mut attestations)
-                    .map_err(Error::TooMany)?;
+                all(
+                    &manifest,
+                    &subject.digest,
+                    (keys, &tries),
+                    fetch,
+                    &mut attestations,
+                )
+                .map_err(Error::TooMany)?;
             }
         }
         let image = first.digest.clone();
@@ -86,11 +93,18 @@ impl layout::Checked<'_, '_> {
             bytes.map(Cow::Owned).map_err(|error| error.to_string())
         };
         let mut attestations = Vec::new();
+        let tries = dsse::Tries::default();
         for subject in self.subjects() {
             for entry in layout.attached(&subject.digest, Attached::Attestations) {
                 let manifest = layout.manifest(entry).map_err(layout::Error::Signatures)?;
-                all(&manifest, &subject.digest, keys, fetch, &mut attestations)
-                    .map_err(layout::Error::TooMany)?;
+                all(
+                    &manifest,
+                    &subject.digest,
+                    (keys, &tries),
+                    fetch,
+                    &mut attestations,
+                )
+                .map_err(layout::Error::TooMany)?;
             }
         }
         let (found, problems) = layout.referrers(documents, self.subjects(), MEDIA_TYPE);
@@ -114,7 +128,7 @@ impl layout::Checked<'_, '_> {
 fn all<'f>(
     manifest: &ImageManifest,
     subject: &Digest,
-    keys: &[PublicKey],
+    keys: (&[PublicKey], &dsse::Tries),
     fetch: &Fetch<'_, 'f>,
     into: &mut Vec<Attestation<'f>>,
 ) -> Result<(), usize> {
@@ -125,7 +139,7 @@ fn all<'f>(
     // An envelope, which may be large, says the same however often it is named.
     let mut seen = HashSet::new();
     let layers = manifest.layers.iter();
-    let layers = layers.filter(|layer| seen.insert(&layer.digest));
+    let layers = layers.filter(|layer| seen.insert((&layer.digest, layer.size)));
     into.extend(layers.map(|layer| Attestation {
         subject: subject.clone(),
         outcome: judge(layer, subject, keys, fetch),
@@ -136,7 +150,7 @@ fn all<'f>(
 fn judge<'f>(
     layer: &ContentDescriptor,
     subject: &Digest,
-    keys: &[PublicKey],
+    (keys, tries): (&[PublicKey], &dsse::Tries),
     fetch: &Fetch<'_, 'f>,
 ) -> Result<Held<'f>, String> {
     let envelope =
@@ -148,8 +162,8 @@ fn judge<'f>(
         accepted.set(key);
         key.is_some()
     };
-    let payload =
-        dsse::open_from_cosign(&envelope, intoto::PAYLOAD_TYPE, by_a_key).map_err(|error| {
+    let payload = dsse::open_from_cosign(&envelope, intoto::PAYLOAD_TYPE, tries, by_a_key)
+        .map_err(|error| {
             // Without what only the native verification says in front.
             let text = error.to_string();
             text.strip_prefix(dsse::FAILED).unwrap_or(&text).to_owned()
@@ -208,4 +222,31 @@ fn judge_bundle(
         statement: opened.payload().to_vec(),
         signer: signer(opened.key()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::HashAlgorithm;
+    use std::cell::RefCell;
+
+    /// An entry that lies about the length hides no other.
+    #[test]
+    fn each_envelope_is_read_once_by_digest_and_length() {
+        let digest = HashAlgorithm::Sha256.digest(b"x");
+        let layer = |size: u64| format!(r#"{{"mediaType":"m","digest":"{digest}","size":{size}}}"#);
+        let layers = [layer(1), layer(2), layer(1), layer(2)].join(",");
+        let manifest = format!(r#"{{"config":{},"layers":[{layers}]}}"#, layer(0));
+        let manifest = ImageManifest::parse(manifest.as_bytes()).unwrap();
+        let read = RefCell::new(Vec::new());
+        let fetch: &Fetch<'_, '_> = &|layer| {
+            read.borrow_mut().push(layer.size);
+            Err("gone".to_owned())
+        };
+        let mut found = Vec::new();
+        let keys: (&[PublicKey], _) = (&[], &dsse::Tries::default());
+        assert_eq!(all(&manifest, &digest, keys, fetch, &mut found), Ok(()));
+        assert_eq!(*read.borrow(), [1, 2]);
+        assert_eq!(found.len(), 2);
+    }
 }

@@ -34,7 +34,7 @@ pub const MAX_SIGNATURES: usize = 10_000;
 
 /// Bytes of payloads that are verified for one list of signatures. Real ones have some hundred
 /// each; one large payload may be named by every signature.
-const MAX_PAYLOADS: usize = 256 << 20;
+pub const MAX_PAYLOADS: usize = 256 << 20;
 
 /// What a signature must be to count.
 pub struct Request<'k> {

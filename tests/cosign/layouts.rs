@@ -262,6 +262,90 @@ fn the_reason_is_told_for_every_bundle() {
         .says("--local-layout needs --cosign");
 }
 
+/// The reason in front of which cosign puts "Error: ".
+fn reason(stderr: &str) -> Option<&str> {
+    let reason = stderr.split("\nError: ").nth(1)?;
+    reason.split("\nerror during").next()
+}
+
+#[test]
+fn attestations_of_folders_are_judged_as_by_cosign() {
+    let home = unpacked();
+    let text = String::from_utf8(read_peers("cosign/expected.jsonl")).expect("text");
+    let mut compared = 0;
+    for line in text.lines() {
+        let record: Value = serde_json::from_str(line).expect("a record");
+        let argv: Vec<_> = record["argv"].as_array().expect("words").iter().collect();
+        let argv: Vec<_> = argv.iter().filter_map(|word| word.as_str()).collect();
+        // Others are about timestamps, which are not judged.
+        let [
+            "verify-attestation",
+            "--key",
+            key,
+            "--insecure-ignore-tlog",
+            "--type",
+            kind,
+            "--local-image",
+            folder,
+        ] = argv[..]
+        else {
+            continue;
+        };
+        compared += 1;
+        let mut command = home.sigsif(["verify-attestation", "--key"]);
+        command
+            .arg(peers("cosign").join(key))
+            .args(["--type", kind]);
+        let ours = run(command.arg("--local-layout").arg(home.join(folder)));
+        let stdout = record["stdout"].as_str().expect("text");
+        assert_eq!(String::from_utf8_lossy(&ours.stdout), stdout, "{argv:?}");
+        match reason(record["stderr"].as_str().expect("text")) {
+            None => drop(ours.expect(0)),
+            // That a signature is there is no news about attestations.
+            Some(reason) => {
+                let reason = reason.replace(",https://sigstore.dev/cosign/sign/v1", "");
+                ours.expect(255).says(&format!("FATAL:   {reason}\n"));
+            }
+        }
+    }
+    assert_eq!(compared, 17);
+}
+
+#[test]
+fn attestations_of_a_folder_need_the_whole_image() {
+    let home = unpacked();
+    let verify = |more: &[&str]| {
+        let mut command = home.sigsif(["verify-attestation", "--type", "cyclonedx", "--key"]);
+        run(command.arg(peers("cosign/keys/p256.pub")).args(more))
+    };
+    let folder = ["--local-layout", "att/bundle-only"];
+    let outcome = verify(&[&["--json"], &folder[..]].concat()).expect(0);
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["image"], "att/bundle-only");
+    assert_eq!(report["verdict"], "verified");
+    verify(&[&folder[..], &["image.sif"]].concat())
+        .expect(1)
+        .says("accepts 0 arg(s), received 1");
+    verify(&["--local-layout", "nothing"])
+        .expect(255)
+        .says("nothing");
+    let blobs = std::fs::read_dir(home.join("att/bundle-only/blobs/sha256"));
+    let blobs = blobs.expect("a folder").map(|entry| entry.expect("a blob"));
+    let mut refused = 0;
+    for path in blobs.map(|entry| entry.path()) {
+        let bytes = std::fs::read(&path).expect("a blob");
+        let mut changed = bytes.clone();
+        changed[0] ^= 1;
+        std::fs::write(&path, changed).expect("a blob");
+        refused += usize::from(verify(&folder).code == Some(255));
+        std::fs::write(&path, bytes).expect("a blob");
+    }
+    // Manifest, config and layer; bundle and its manifest, but not the empty
+    // config of that, which carries nothing.
+    assert_eq!(refused, 5);
+    verify(&folder).expect(0);
+}
+
 /// Every file of a layout, changed, cut or gone: refused, whatever it is.
 #[test]
 fn no_byte_of_an_image_in_a_folder_can_change() {

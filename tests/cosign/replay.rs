@@ -97,7 +97,7 @@ const DIFFERENT: &[(&str, bool, &str)] = &[
 ];
 
 /// Hints, which the originals do not give.
-const HINTS: &[&str] = &["INFO:    The ", "INFO:    See "];
+const HINTS: &[&str] = &["INFO:    The ", "INFO:    See ", "INFO:    'keys/"];
 
 fn records() -> Vec<Value> {
     let text = fs::read_to_string(peers("cosign/expected.jsonl")).expect("records");

@@ -2,6 +2,7 @@
 
 use crate::support::{self, Home};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -100,6 +101,35 @@ fn a_passphrase_is_the_next_line_of_its_descriptor() {
     support::run(&mut home.sigsif(["verify", "--local", "image.sif"])).expect(0);
 }
 
+/// Some programs set the pipes not to wait that they hand over.
+#[test]
+fn what_comes_late_through_a_descriptor_that_does_not_wait_is_waited_for() {
+    let home = Home::with_keys();
+    home.copy("native/unsigned.sif", "image.sif");
+    let late = |args: &[&str], text: &'static [u8]| {
+        let (reader, mut writer) = std::io::pipe().expect("pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("ioctl");
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            writer.write_all(text).expect("write");
+        });
+        let ended = home.sigsif(args).stdin(reader).output().expect("sigsif");
+        writing.join().expect("writer");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success(), "{args:?}: {said}");
+    };
+    let sign = ["sign", "--keyidx", "1", "--passphrase-fd", "0", "image.sif"];
+    late(&sign, b"correct horse\n");
+    late(&["verify", "--local", "--from-file", "-"], b"image.sif\n");
+    late(&["sif", "add", "--datatype", "7", "image.sif", "-"], b"x");
+    let report = ["verify", "--local", "--group-id", "1", "--format", "json"];
+    let report = home.sigsif(report).arg("image.sif").output().expect("run");
+    late(
+        &["report", "html", "page.html", "-"],
+        Vec::leak(report.stdout),
+    );
+}
+
 #[test]
 fn a_crash_leaves_no_secret_in_a_core_file() {
     let home = Home::with_keys();
@@ -148,12 +178,13 @@ fn a_credential_helper_gets_no_passphrase() {
         .arg("docker://r.lab.test")
         .env("PATH", format!("{}:{path}", home.path().display()))
         .env("SIGSIF_PASSPHRASE", "correct horse")
-        .env("COSIGN_PASSWORD", "battery staple");
+        .env("COSIGN_PASSWORD", "battery staple")
+        .env("DOCKER_PASSWORD", "open sesame");
     let ended = support::run(&mut command);
     let seen = fs::read_to_string(home.join("helper.env"));
     let seen = seen.unwrap_or_else(|error| panic!("{error}: {ended}"));
     assert!(seen.contains("HOME="), "{seen}");
-    for secret in ["correct horse", "battery staple"] {
+    for secret in ["correct horse", "battery staple", "open sesame"] {
         assert!(!seen.contains(secret), "{seen}");
     }
 }

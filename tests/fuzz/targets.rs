@@ -181,7 +181,12 @@ fn dsse_envelope(data: &[u8]) -> bool {
     let kind = dsse::SIF_METADATA_TYPE;
     let _ = dsse::canonical(data);
     let _ = dsse::entries(data);
-    let Ok(opened) = dsse::open(data, kind, std::slice::from_ref(&*KEY)) else {
+    let Ok(opened) = dsse::open(
+        data,
+        kind,
+        std::slice::from_ref(&*KEY),
+        &dsse::Tries::default(),
+    ) else {
         return false;
     };
     assert!(dsse::is_envelope(data, kind));

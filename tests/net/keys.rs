@@ -68,6 +68,8 @@ fn without_a_network_known_keys_verify_and_unknown_ones_are_told() {
         "INFO:    Verifying image with PGP key material\n\
          WARNING: failed to get key material: Get \"http://127.0.0.1:1/pks/lookup?exact=on&op=get&search=0x22cc73292934d01f\": \
          dial tcp 127.0.0.1:1: connect: connection refused\n\
+         INFO:    Signature object 4 names the key 31359731D5C34C90C977AAF822CC73292934D01F, which no keyring has; \
+         'sigsif key import' or 'sigsif key pull' brings a key\n\
          FATAL:   failed to verify container: integrity: signature object 4 not valid: openpgp: signature made by unknown entity\n"
     );
     let known = folder.with_keyring().run(&args, &[]);

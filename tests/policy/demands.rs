@@ -202,6 +202,15 @@ fn unknown_signers_are_told_apart_from_refused_ones() {
     let report = json(verify(&home, &["--local", "--format", "json", MIXED]).expect(255));
     assert_eq!(report["signatures"][1]["verdict"], "notJudged");
     assert_eq!(report["signatures"][1]["unknownSigner"], true);
+    // As `ssh-keygen -i -m PKCS8 -f p256.pub.pem | ssh-keygen -lf -` names that key.
+    assert_eq!(
+        report["signatures"][1]["claimedSigners"],
+        serde_json::json!(["SHA256:1RD0p8kPxdKvtgrCLqB8AVRSCOrYF7/lOwzOoyhmB1c"])
+    );
+    assert_eq!(
+        report["signatures"][0]["claimedSigners"],
+        serde_json::json!([])
+    );
     assert_eq!(report.get("policy"), None);
     // A stranger's signature alone is no signature, a broken one is no stranger's.
     let empty = Home::new();

@@ -94,7 +94,10 @@ fn only_accepted_signers_count() {
         .judge(MIXED)
         .expect(255)
         .says("openpgp: signature made by unknown entity")
-        .says("INFO:    The rule accepts no key that could judge this signature");
+        .says(
+            "INFO:    The rule accepts no key that could judge this signature, which names the \
+             key 31359731D5C34C90C977AAF822CC73292934D01F\n",
+        );
     desk.rule("signers = ['alice']")
         .judge(MIXED)
         .expect(255)

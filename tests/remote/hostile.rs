@@ -204,6 +204,22 @@ fn what_stands_before_the_host_is_not_told_and_moves_no_host() {
             "{seen:?}: {told}"
         );
     }
+    // In a file they are no address of anybody; nobody is asked.
+    let login = "Credentials: [{URI: 'https://k.lab.test', Auth: 'Bearer geheim'}]";
+    for uri in [
+        "https://evil.lab.test\\@k.lab.test",
+        "https://j:hunter2\\@k.lab.test",
+    ] {
+        let text = format!(
+            "Active: a\nRemotes: {{a: {{URI: h, Keyservers: [{{URI: '{uri}', External: true}}]}}}}\n{login}\n"
+        );
+        fs::write(lab.path("cfg/remote.yaml"), text).unwrap();
+        let outcome = lab.run(&["key", "search", "alice"], "");
+        assert_ne!(outcome.code, 0, "{uri}");
+        assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+        assert!(lab.take_seen().is_empty(), "{uri}: {}", outcome.stderr);
+    }
+    fs::remove_file(lab.path("cfg/remote.yaml")).unwrap();
     // A login that is good is stored without it.
     lab.answer(|_| (200, Vec::new(), String::new()));
     lab.ok(&[

@@ -1,5 +1,6 @@
 //! Apptainer's answers in SingularityCE's words, and masks for what varies.
 
+use super::advice;
 use super::common::called::Called;
 use super::common::program::Answer;
 use super::record::Record;
@@ -56,6 +57,7 @@ pub fn found(answer: &Answer, recorded: &Record, called: Called) -> Result<Answe
         };
         answer.stderr = usage_sentence(&whole, recorded, called)?;
     }
+    answer.stderr = advice::checked(&answer.stderr, recorded)?;
     Ok(answer)
 }
 

@@ -457,19 +457,58 @@ fn what_leads_out_of_an_image_is_refused() {
 }
 
 #[test]
+fn zstd_is_read_as_the_program_writes_it() {
+    // zstd 1.5.4: `printf abc | zstd -c`, and a thousand zeros by `zstd -19`
+    // and by `zstd --ultra -22 --long=31`.
+    let abc = hex::decode("28b52ffd0458190000616263990977ad").unwrap();
+    let zeros = hex::decode("28b52ffd046845000008000100e42b20045a074479").unwrap();
+    let wide = hex::decode("28b52ffd04a845000008000100e42b20045a074479").unwrap();
+    // RFC 8878, 3.1.2: a frame that carries nothing, as in layers that can be read in parts.
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0][..], b"xy"].concat();
+    let read = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        let layer = expand(bytes, Compression::Zstd, 1, &Limits::default()).unwrap();
+        let outcome = { layer }.read_to_end(&mut out);
+        outcome.map(|_| out).map_err(|error| error.to_string())
+    };
+    let all = [&skipped[..], &abc, &skipped, &zeros, &skipped].concat();
+    let expected = [&b"abc"[..], &[0; 1000]].concat();
+    assert_eq!(read(&all), Ok(expected));
+    // A window of 2 GiB is memory that a few bytes ask for.
+    assert!(read(&wide).unwrap_err().contains("too much memory"));
+    for cut in 1..abc.len() {
+        assert!(read(&abc[..cut]).is_err(), "{cut}");
+    }
+    // Byte 5 only says how much memory is needed.
+    for at in (0..abc.len()).filter(|at| *at != 5) {
+        let mut changed = abc.clone();
+        changed[at] ^= 1;
+        assert!(read(&changed).is_err(), "{at}");
+    }
+    assert!(read(&[&abc[..], b"more"].concat()).is_err());
+}
+
+#[test]
 fn a_small_file_does_not_become_a_huge_one() {
-    let zeros = gzip(&Archive::new().file("zeros", &vec![0; 40 << 20]).bytes());
+    let zeros = Archive::new().file("zeros", &vec![0; 40 << 20]).bytes();
     let limits = Limits {
         free: 1 << 20,
         ratio: 20,
         ..Limits::default()
     };
-    let size = zeros.len() as u64;
-    let mut tree = Tree::new(Whiteouts::Keep, limits);
-    let error = tree
-        .add_layer(expand(zeros.as_slice(), Compression::Gzip, size, &limits))
-        .unwrap_err();
-    assert!(matches!(error, Error::Bomb { .. }), "{error}");
+    for (compression, layer) in [
+        (Compression::Gzip, gzip(&zeros)),
+        (
+            Compression::Zstd,
+            zstd::encode_all(zeros.as_slice(), 3).unwrap(),
+        ),
+    ] {
+        let size = layer.len() as u64;
+        let mut tree = Tree::new(Whiteouts::Keep, limits);
+        let layer = expand(layer.as_slice(), compression, size, &limits).unwrap();
+        let error = tree.add_layer(layer).unwrap_err();
+        assert!(matches!(error, Error::Bomb { .. }), "{error}");
+    }
     let names = (0..2000).fold(Archive::new(), |archive, n| {
         archive.file(&format!("f{n}"), b"")
     });

@@ -37,6 +37,16 @@ fn layers() -> Vec<Vec<u8>> {
 
 /// Puts an image there; returns the digests of manifest and layers.
 pub fn fill(registry: &Registry, tag: &str, layers: &[Vec<u8>]) -> (String, Vec<String>) {
+    fill_as(LAYER, registry, tag, layers)
+}
+
+/// As [`fill`], with layers of that media type.
+pub fn fill_as(
+    media_type: &str,
+    registry: &Registry,
+    tag: &str,
+    layers: &[Vec<u8>],
+) -> (String, Vec<String>) {
     let digests: Vec<String> = layers
         .iter()
         .map(|layer| registry.put_blob(layer))
@@ -48,7 +58,7 @@ pub fn fill(registry: &Registry, tag: &str, layers: &[Vec<u8>]) -> (String, Vec<
     let entries: Vec<_> = layers
         .iter()
         .zip(&digests)
-        .map(|(layer, digest)| json!({"mediaType": LAYER, "digest": digest, "size": layer.len()}))
+        .map(|(layer, digest)| json!({"mediaType": media_type, "digest": digest, "size": layer.len()}))
         .collect();
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
         "config": {"mediaType": CONFIG, "digest": config_digest, "size": config.len()},

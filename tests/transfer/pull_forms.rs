@@ -1,6 +1,6 @@
 //! `pull` from libraries and plain servers, over TLS, and how it tells what it does.
 
-use crate::pull_faults::{fill, fill_sif, names};
+use crate::pull_faults::{fill, fill_as, fill_sif, names};
 use crate::pull_real::judged;
 use crate::server::{INDEX, MANIFEST, Registry, Reply, Seen, Store, digest};
 use crate::support::{Home, peers, read_peers, run, skip_without, tool};
@@ -234,6 +234,49 @@ fn a_library_with_an_image_of_layers_gives_an_oci_sif() {
     run(&mut home.sigsif(["sif", "check", "layers_1.sif"])).expect(0);
     run(&mut pull(&home, &["--oci", args[0], args[1], args[3]])).expect(0);
     run(&mut home.sigsif(["sif", "check", "layers_1.oci.sif"])).expect(0);
+}
+
+#[test]
+fn layers_in_zstd_become_what_the_same_in_gzip_become() {
+    let registry = Registry::new();
+    let archives = [
+        crate::layers::Archive::new()
+            .file("a", &[7; 300_000])
+            .file("b", b"x")
+            .bytes(),
+        crate::layers::Archive::new().file(".wh.b", b"").bytes(),
+    ];
+    let gzip = archives.each_ref().map(|layer| crate::layers::gzip(layer));
+    let zstd = archives
+        .each_ref()
+        .map(|layer| zstd::encode_all(layer.as_slice(), 3).unwrap());
+    fill(&registry, "gzip", &gzip);
+    for (tag, media_type) in [
+        ("oci", "application/vnd.oci.image.layer.v1.tar+zstd"),
+        (
+            "docker",
+            "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        ),
+    ] {
+        fill_as(media_type, &registry, tag, &zstd);
+    }
+    let home = Home::new();
+    let layers = |tag: &str, args: &[&str]| {
+        let uri = format!("docker://{}/lab/x:{tag}", registry.host());
+        let mut command = pull(&home, &["--no-https"]);
+        run(command.args(args).args(["x.sif", &uri])).expect(0);
+        run(&mut home.sigsif(["sif", "check", "x.sif"])).expect(0);
+        let tree = run(&mut home.sigsif(["sif", "tree", "x.sif"])).expect(0);
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        let layers = tree.lines().filter(|line| line.contains("squashfs"));
+        layers.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for args in [&[][..], &["--keep-layers"]] {
+        let expected = layers("gzip", args);
+        assert_eq!(expected.len(), args.len() + 1);
+        assert_eq!(layers("oci", args), expected);
+        assert_eq!(layers("docker", args), expected);
+    }
 }
 
 /// A plain server with one file.
@@ -578,6 +621,10 @@ fn a_login_comes_from_flags_variables_files_or_a_helper() {
     good(&mut start(&["--authfile", "logins.json"]));
     good(&mut start(&["--authfile", "helped.json"]));
     home.write("docker/config.json", logins.as_bytes());
+    good(&mut start(&[]));
+    fs::remove_file(home.join("docker/config.json")).unwrap();
+    // Whoever keeps such files elsewhere has a link there.
+    std::os::unix::fs::symlink("../logins.json", home.join("docker/config.json")).unwrap();
     good(&mut start(&[]));
     fs::remove_file(home.join("docker/config.json")).unwrap();
     home.write("config/docker-config.json", logins.as_bytes());

@@ -2,6 +2,7 @@
 //! in files, sealed as cosign seals them.
 
 use crate::cli::passphrase::{self, Secret, Source};
+use crate::cli::private_key::NO_KEY;
 use crate::cli::{self, Error, private_key, usage};
 use crate::disk::{errno_text, files};
 use crate::key::cosign::{PEM_LABEL, seal};
@@ -11,8 +12,6 @@ use crate::ui::Ui;
 use crate::ui::prompt::Console;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-
-const NO_KEY: &str = "failed to load key material: ";
 
 /// Generate a key-pair for sigstore/cosign compatible signatures
 ///
@@ -117,11 +116,10 @@ pub(super) fn import(ui: &Ui, args: &ImportArgs) -> Result<(), Error> {
     let pair = PairFiles::new(&args.output_key_prefix);
     pair.require_absent()?;
     let mut prompt = Console;
-    let fail = passphrase::fatal(NO_KEY);
-    let unlocked = private_key::load(&args.key, &args.passphrase, &mut prompt).map_err(&fail)?;
+    let unlocked = private_key::load(&args.key, &args.passphrase, &mut prompt)?;
     if !unlocked.key.is_for_cosign() {
-        return Err(fail(format!(
-            "{} is no kind of key for cosign: must be ECDSA on P-256, P-384 or P-521, Ed25519, or RSA of 2048, 3072 or 4096 bits",
+        return Err(Error::fatal(format!(
+            "{NO_KEY}{} is no kind of key for cosign: must be ECDSA on P-256, P-384 or P-521, Ed25519, or RSA of 2048, 3072 or 4096 bits",
             unlocked.key.public().algorithm()
         )));
     }
@@ -136,8 +134,7 @@ pub(super) fn import(ui: &Ui, args: &ImportArgs) -> Result<(), Error> {
 
 pub(super) fn public(args: &PublicArgs) -> Result<(), Error> {
     usage::exactly(&["key", "public-key"], 0, &args.args)?;
-    let unlocked = private_key::load(&args.key, &args.passphrase, &mut Console)
-        .map_err(passphrase::fatal(NO_KEY))?;
+    let unlocked = private_key::load(&args.key, &args.passphrase, &mut Console)?;
     cli::print(unlocked.key.public().to_pem())
 }
 

@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<Expiry, String> {
             .map(Expiry::After)
             .ok_or_else(|| "must be between 1 day and 136 years".to_owned());
     }
-    let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+    let time = crate::cli::go::timestamp(text).or_else(|| {
         let date = text.parse::<jiff::civil::Date>().ok()?;
         // Only what RFC 3339 calls a full date.
         (text.len() == 10).then_some(())?;
@@ -121,6 +121,7 @@ mod tests {
             "é",
             "2030-12-31T00:00:00",
             "2030-12-31 garbage",
+            "2030-12-31T00:00:00+25:00",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

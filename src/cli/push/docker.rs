@@ -248,7 +248,10 @@ impl Push<'_, '_, '_> {
                         )));
                     }
                     (LayerFormat::Squashfs, LayerKind::Squashfs)
-                    | (LayerFormat::Tar, LayerKind::Tar | LayerKind::TarGzip) => {}
+                    | (
+                        LayerFormat::Tar,
+                        LayerKind::Tar | LayerKind::TarGzip | LayerKind::TarZstd,
+                    ) => {}
                     (LayerFormat::Tar, LayerKind::Squashfs) => must = true,
                     (LayerFormat::Squashfs, _) => {
                         return Err(Cause::plain(format!("unexpected layer mediaType: {shown}")));

@@ -1,7 +1,7 @@
 //! `sif list --coverage`: which bytes are signed by whom.
 
-use super::super::verify::{load_keyrings, load_public_key};
-use super::super::{self as cli, Error, usage};
+use super::super::verify::load_keyrings;
+use super::super::{self as cli, Error, public_key, usage};
 use super::Failure;
 use crate::coverage::{Coverage, Evidence};
 use crate::disk::sif_file::Access;
@@ -66,7 +66,7 @@ fn material(ui: &Ui, keys: Keys) -> Result<KeyMaterial, Error> {
         }
     };
     if let Some(key) = keys.key {
-        material.keys.push(load_public_key(&key)?);
+        material.keys.push(public_key::load(&key)?.into());
     }
     Ok(material)
 }

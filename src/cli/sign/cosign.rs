@@ -2,7 +2,7 @@
 
 use crate::cli::oci::Which;
 use crate::cli::transfer::sign::Statement;
-use crate::cli::{self, Error, oci, passphrase, private_key, transfer, usage};
+use crate::cli::{self, Error, oci, private_key, transfer, usage};
 use crate::net::http::user_agent;
 use crate::sign::cosign::{Claim, Request};
 use crate::ui::Ui;
@@ -10,8 +10,6 @@ use crate::ui::prompt::Console;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-const NO_KEY: &str = "failed to load key material: ";
 
 /// Names in the payload that other flags set.
 const TAKEN: [(&str, &str); 2] = [("creator", "--creator"), ("timestamp", "SOURCE_DATE_EPOCH")];
@@ -91,9 +89,7 @@ pub(super) fn run(
             oci::require(path).map_err(|cause| cause.fatal(""))?;
         }
     }
-    let key = private_key::load(key, &args.passphrase, &mut Console)
-        .map_err(passphrase::fatal(NO_KEY))?
-        .key;
+    let key = private_key::load(key, &args.passphrase, &mut Console)?.key;
     if let Some(uri) = uri {
         let statement = Statement::Signature {
             reference: args.cosign.reference.as_deref(),

@@ -19,7 +19,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 const FAILED: &str = "failed to sign container: ";
-const NO_KEY: &str = "failed to load key material: ";
 
 /// Add digital signature(s) to an image
 ///
@@ -124,9 +123,8 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     let mut prompt = Console;
     match key {
         Some(key) => {
-            let key = private_key::load(&key, &args.passphrase, &mut prompt)
-                .map_err(passphrase::fatal(NO_KEY))?
-                .key;
+            let key = private_key::load(&key, &args.passphrase, &mut prompt)?
+        .key;
             sign(ui, &path, args.no_wait, &NativeSigner::Dsse(&[&key]), &selection, now)
         }
         None => {

@@ -2,11 +2,9 @@
 
 use super::super::program::call;
 use super::super::transfer::RegistryArgs;
-use super::super::{Cause, Error, go, oci, threads, usage};
+use super::super::{Cause, Error, go, oci, public_key, threads, usage};
 use super::demands;
 use super::policy::Chosen;
-use crate::disk::errno_text;
-use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::sif_file::{self, Access};
 use crate::key::pem::PublicKey;
 use crate::oci::manifest::Platform;
@@ -21,7 +19,6 @@ use crate::ui::{Ui, cosign as render, one_line};
 use crate::verify::cosign::{self, Choice, Request};
 use std::path::{Path, PathBuf};
 
-const NO_KEY: &str = "failed to load key material: ";
 /// How often an image is looked at again that is changed meanwhile.
 const LOOKS: u32 = 20;
 
@@ -167,7 +164,7 @@ impl CosignArgs {
         let choice = self.choice();
         let uri = wanted.path.to_string_lossy();
         let judged = match (&self.local_layout, wanted.registry) {
-            (Some(folder), _) => super::layout::judge(ui, folder, &choice, &request),
+            (Some(folder), _) => super::layout::signatures(ui, folder, &choice, &request),
             (None, Some(registry)) => {
                 super::super::transfer::judge::signatures(ui, registry, &uri, &choice, &request)?
                     .map(|report| (report, None))
@@ -247,7 +244,7 @@ impl Wanted<'_> {
             "Verifying image with sigstore/cosign signature, using key material from '{}'",
             names.join("', '")
         ));
-        let keys = self.keys.iter().map(|path| public_key(path));
+        let keys = self.keys.iter().map(|path| public_key::load(path));
         let mut keys: Vec<_> = keys.collect::<Result<_, _>>()?;
         let required = self.demands.keys();
         keys.extend(required.map(|(_, trusted)| trusted.key.clone()));
@@ -301,14 +298,6 @@ pub(super) fn require_sense(wanted: &Wanted<'_>, others: &Others) -> Result<(), 
     } else {
         Ok(())
     }
-}
-
-/// Reads a public key file, in the words of the originals.
-pub(in crate::cli) fn public_key(path: &Path) -> Result<PublicKey, Error> {
-    let fail = |text: String| Error::fatal(format!("{NO_KEY}{text}"));
-    let pem = files::read(path, MAX_KEY_FILE)
-        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
-    PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))
 }
 
 /// Opens the image, in the words of the originals; of one that is no OCI-SIF

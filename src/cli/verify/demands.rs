@@ -1,8 +1,8 @@
 //! `--require`, `--require-any`, `--ignore-unknown`: what is demanded of the signers.
 
+use super::super::private_key::NO_KEY;
 use super::super::program::call;
 use super::super::{Error, go, passphrase, usage};
-use super::material::NO_KEY;
 use crate::disk::errno_text;
 use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::key::pem::{self, PublicKey};

@@ -1,4 +1,4 @@
-//! `verify --cosign --local-layout`: judge the cosign signatures of a folder.
+//! Images in OCI image layouts: open the folder, hash the image, judge what is beside it.
 
 use super::super::{Cause, threads};
 use crate::digest::Digest;
@@ -7,18 +7,17 @@ use crate::oci::layout_view::OciLayout;
 use crate::report::CosignReport;
 use crate::ui::Ui;
 use crate::verify::cosign::{Choice, Request};
-use crate::verify::layout;
+use crate::verify::layout::{self, Checked};
 use std::path::Path;
 
-/// Judges the image of a layout; with `strict` also gives the reason why
-/// something in the folder is not covered.
-pub(super) fn judge(
+/// Opens a layout and hashes its image; then `judge` gets the image, the blobs
+/// that may be documents, and the folder.
+pub(in super::super) fn look<T>(
     ui: &Ui,
     folder: &Path,
     choice: &Choice,
-    request: &Request<'_>,
-) -> Result<(CosignReport, Option<String>), Cause> {
-    let unreadable = |error| Cause::plain(format!("while checking OCI layout: {error}"));
+    judge: impl FnOnce(&Checked<'_, '_>, &[Digest], &Layout) -> Result<T, Cause>,
+) -> Result<T, Cause> {
     let files = Layout::open(folder).map_err(unreadable)?;
     let index = files.index().map_err(unreadable)?;
     let get = |digest: &Digest, limit: usize| {
@@ -37,13 +36,30 @@ pub(super) fn judge(
     };
     let image = layout::check(&oci, choice, hash).map_err(Cause::plain)?;
     let documents = files.documents().map_err(unreadable)?;
-    let report = image.judge(&documents, request).map_err(Cause::plain)?;
-    let refusal = match request.strict {
-        true => {
-            let blobs = files.blobs().map_err(unreadable)?;
-            image.uncovered(&report, &documents, &blobs)
-        }
-        false => None,
-    };
-    Ok((report, refusal))
+    judge(&image, &documents, &files)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Cause {
+    Cause::plain(format!("while checking OCI layout: {error}"))
+}
+
+/// Judges the signatures; with `strict` also gives the reason why something in
+/// the folder is not covered.
+pub(super) fn signatures(
+    ui: &Ui,
+    folder: &Path,
+    choice: &Choice,
+    request: &Request<'_>,
+) -> Result<(CosignReport, Option<String>), Cause> {
+    look(ui, folder, choice, |image, documents, files| {
+        let report = image.judge(documents, request).map_err(Cause::plain)?;
+        let refusal = match request.strict {
+            true => {
+                let blobs = files.blobs().map_err(unreadable)?;
+                image.uncovered(&report, documents, &blobs)
+            }
+            false => None,
+        };
+        Ok((report, refusal))
+    })
 }

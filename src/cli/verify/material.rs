@@ -1,20 +1,15 @@
 //! Which keys count: files, keyrings, the environment.
 
 use super::super::sign::{KeyringError, parse_keyring};
-use super::super::{self as cli, Cause, Error, go, passphrase};
+use super::super::{self as cli, Cause, Error, go, public_key};
 use super::FAILED;
 use super::demands::Wanted;
-use crate::disk::errno_text;
-use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::disk::keyring::{KeyringFolder, Purpose, Which};
-use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
 use crate::report::Origin;
 use crate::ui::Ui;
 use crate::verify::{KeyMaterial, TrustedKey};
 use std::path::{Path, PathBuf};
-
-pub(super) const NO_KEY: &str = "failed to load key material: ";
 
 /// Flags that name keys.
 #[derive(clap::Args, Default)]
@@ -62,7 +57,7 @@ impl KeyArgs {
         };
         for file in &files {
             tell(file);
-            add(load_public_key(file)?);
+            add(public_key::load(file)?.into());
         }
         for (file, key) in wanted.keys() {
             tell(file);
@@ -77,14 +72,6 @@ impl KeyArgs {
         }
         Ok(material)
     }
-}
-
-pub(in crate::cli) fn load_public_key(path: &Path) -> Result<TrustedKey, Error> {
-    let fail = passphrase::fatal(NO_KEY);
-    let pem = files::read(path, MAX_KEY_FILE)
-        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
-    let key = PublicKey::from_pem(&pem).map_err(|e| fail(e.to_string()))?;
-    Ok(key.into())
 }
 
 /// Global keyring first, then the user's.

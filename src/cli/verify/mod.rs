@@ -3,7 +3,7 @@
 mod certificate;
 pub(super) mod cosign;
 mod demands;
-mod layout;
+pub(super) mod layout;
 mod many;
 mod material;
 mod output;
@@ -12,9 +12,8 @@ mod pulled;
 mod remote;
 mod strict;
 
-pub(super) use self::cosign::public_key as cosign_key;
 pub(super) use self::many::{all_verified, write_page};
-pub(super) use self::material::{load_keyrings, load_public_key};
+pub(super) use self::material::load_keyrings;
 pub(super) use self::pulled::{Form, Judge, JudgeArgs, Verdict};
 
 use self::certificate::CertificateArgs;
@@ -22,7 +21,7 @@ use self::cosign::CosignArgs;
 use self::demands::DemandArgs;
 use self::many::ManyArgs;
 use self::material::KeyArgs;
-use self::output::{Format, Output, about, hint};
+use self::output::{Format, Output, about, hint, outside_rule};
 use self::policy::PolicyArgs;
 use self::remote::Remote;
 use self::strict::Judged;
@@ -294,9 +293,9 @@ pub(super) fn run(ui: &Ui, args: Args) -> Result<(), Error> {
     match report.failure() {
         Some(failure) => Err(Error::Fatal {
             text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
-            detail: match policy.is_some() && report.is_by_unknown(failure) {
-                true => Some("The rule accepts no key that could judge this signature".to_owned()),
-                false => hint(failure),
+            detail: match report.by_unknown(failure).filter(|_| policy.is_some()) {
+                Some(signature) => Some(outside_rule(signature)),
+                None => hint(report, failure),
             },
         }),
         // No task without a signature gets here; stay on the safe side.

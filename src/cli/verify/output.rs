@@ -1,9 +1,10 @@
 //! How the answer is told.
 
+use super::super::program::call;
 use super::super::{Cause, Error};
 use super::strict::{self, Judged};
-use crate::report::{Failure, Report, Unmet};
-use crate::ui::{coverage, json, text};
+use crate::report::{self, Failure, Report, SignatureReport, Unmet};
+use crate::ui::{coverage, json, one_line, text};
 use std::path::Path;
 
 /// What is written to standard output.
@@ -89,8 +90,22 @@ pub(super) fn about(failure: &Failure) -> &'static str {
     }
 }
 
+/// What to say of a signature by nobody whom the rule of a policy accepts.
+pub(super) fn outside_rule(signature: &SignatureReport) -> String {
+    let by = match signature.claimed.is_empty() {
+        true => String::new(),
+        false => format!(", which names the key {}", signature.claimed.join(", ")),
+    };
+    one_line(&format!(
+        "The rule accepts no key that could judge this signature{by}"
+    ))
+}
+
 /// What to do about a refusal whose sentence alone does not tell.
-pub(super) fn hint(failure: &Failure) -> Option<String> {
+pub(super) fn hint(report: &Report, failure: &Failure) -> Option<String> {
+    let unknown = report.by_unknown(failure);
+    let names = unknown.map_or(&[][..], |signature| &signature.claimed);
+    let names = one_line(&names.join(", "));
     match failure {
         Failure::NoSignatureForGroup(group) => Some(format!(
             "No signature of the current format names group {group}: it is not signed, or only \
@@ -102,9 +117,12 @@ pub(super) fn hint(failure: &Failure) -> Option<String> {
         Failure::SignatureCut(id) => Some(format!(
             "Signature object {id} reaches past the end of the file: the image is cut short"
         )),
-        Failure::NoKeyForDsse => {
+        Failure::NoKeyForDsse if names.is_empty() => {
             Some("The signature was made with a PEM key; give its public key with --key".to_owned())
         }
+        Failure::NoKeyForDsse => Some(format!(
+            "The signature was made with a PEM key, {names}; give its public key with --key"
+        )),
         Failure::NoKeyForPgp => Some(
             "The signature was made with an OpenPGP key; --pgp judges such signatures too"
                 .to_owned(),
@@ -114,6 +132,19 @@ pub(super) fn hint(failure: &Failure) -> Option<String> {
              fingerprint is required"
                 .to_owned(),
         ),
+        Failure::NotValid { object, .. } if !names.is_empty() => {
+            Some(match unknown.and_then(|signature| signature.format) {
+                Some(report::Format::Pgp) => format!(
+                    "Signature object {object} names the key {names}, which no keyring has; \
+                     '{}' or '{}' brings a key",
+                    call("key import"),
+                    call("key pull")
+                ),
+                _ => format!(
+                    "Signature object {object} names the key {names}, which is none of those given"
+                ),
+            })
+        }
         _ => None,
     }
 }

@@ -1,10 +1,10 @@
 //! `--policy`: a file says who may sign.
 
-use super::super::{Cause, Error, usage};
+use super::super::{Cause, Error, public_key, usage};
 use super::FAILED;
 use super::certificate::{Certificates, MAX_POOL, Offered, leaf, pool};
 use super::demands::Wanted;
-use super::material::{load_keyrings, load_public_key};
+use super::material::load_keyrings;
 use crate::disk::{errno_text, files, trusted};
 use crate::key::pem::PublicKey;
 use crate::key::pgp::Keyring;
@@ -217,8 +217,8 @@ impl Chosen {
 
     /// Public keys of files, which lie beside the policy.
     fn key_files(&self, paths: &[PathBuf]) -> Result<Vec<PublicKey>, Error> {
-        let read = |path: &PathBuf| load_public_key(&file::beside(&self.loaded.path, path));
-        paths.iter().map(|path| Ok(read(path)?.key)).collect()
+        let read = |path: &PathBuf| public_key::load(&file::beside(&self.loaded.path, path));
+        paths.iter().map(read).collect()
     }
 
     /// Keys and demands for native signatures. `typed` makes the demands of the command line

@@ -377,7 +377,7 @@ fn native_verdict(ui: &Ui, shown: &Path, report: &Report, fine: bool) -> Result<
         Some(failure) if fine => Ok(Verdict::no(one_line(&failure.to_string()))),
         Some(failure) => Err(Cause {
             text: one_line(&format!("{FAILED}{}{failure}", about(failure))),
-            detail: hint(failure),
+            detail: hint(report, failure),
         }),
         None if !report.is_verified() => Err(Cause::plain(format!(
             "{FAILED}integrity: signature not found"

@@ -1,5 +1,6 @@
 //! Brings the data of new objects to its place, behind all that is in use.
 
+use super::super::files::Patient;
 use super::in_place::reserve;
 use super::{Error, SifFile};
 use crate::digest::{Digest, HashAlgorithm, Hasher};
@@ -168,8 +169,9 @@ impl SifFile {
         let mut hasher = digest.then(|| HashAlgorithm::Sha256.hasher());
         let mut block = vec![0; BLOCK];
         let mut len: u64 = 0;
+        let mut reader = Patient(&source.file);
         loop {
-            let count = match source.file.read(&mut block) {
+            let count = match reader.read(&mut block) {
                 Ok(0) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 count => count.map_err(|error| read(&source.path, error))?,

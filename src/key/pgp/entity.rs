@@ -318,6 +318,20 @@ impl Entity {
         named.any(|key| self.is_revoked_key(key, now))
     }
 
+    /// Whether this copy of an entity has a newer signature than `other` by which the key with
+    /// this fingerprint, or the primary key, has expired.
+    pub(crate) fn ends_before(&self, other: &Self, fingerprint: &Fingerprint, now: u64) -> bool {
+        let ended = |key: &PublicKey, new: &Signature, old: &Signature| {
+            new.created > old.created && key.expired(new, now)
+        };
+        let own = self.self_signature().zip(other.self_signature());
+        let same = |subkey: &&Subkey| subkey.public.fingerprint == *fingerprint;
+        let subkey = self.subkeys.iter().find(same);
+        let subkey = subkey.zip(other.subkeys.iter().find(same));
+        own.is_some_and(|(new, old)| ended(&self.primary, new, old))
+            || subkey.is_some_and(|(new, old)| ended(&new.public, &new.binding, &old.binding))
+    }
+
     pub(super) fn primary_key(&self) -> &PublicKey {
         &self.primary
     }

@@ -202,17 +202,21 @@ pub fn open(data: &[u8], keyrings: &[&Keyring], now: u64) -> Result<Opened, Fail
             user_id: entity.primary_user_id().map(|id| id.raw.clone()),
             created: u64::from(signature.created),
         };
-        // A copy of the key in another keyring may know of a revocation that this one does not.
-        let revoked = || {
-            let fingerprint = entity.fingerprint();
-            let copies = keyrings.iter().flat_map(|ring| ring.copies(&fingerprint));
-            match { copies }.any(|copy| copy.revokes(&public.fingerprint, now)) {
-                true => Err(Unusable::Revoked),
+        // A copy of the key in another keyring may know of a revocation that this one does not, or
+        // of an earlier end. What makes the key live longer counts in the first copy alone.
+        let by_copies = || {
+            let (whole, own) = (entity.fingerprint(), &public.fingerprint);
+            let copies = || keyrings.iter().flat_map(|ring| ring.copies(&whole));
+            if copies().any(|copy| copy.revokes(own, now)) {
+                return Err(Unusable::Revoked);
+            }
+            match copies().any(|copy| copy.ends_before(entity, own, now)) {
+                true => Err(Unusable::KeyExpired),
                 false => Ok(()),
             }
         };
         let verdict = entity.check(key, Some(&signature), now);
-        return match verdict.and_then(|()| revoked()) {
+        return match verdict.and_then(|()| by_copies()) {
             Ok(()) => Ok(Opened {
                 payload: message.plaintext().to_vec(),
                 signer,

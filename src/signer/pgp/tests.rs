@@ -197,6 +197,59 @@ fn a_second_key_with_the_same_id_is_tried() {
     assert_eq!(opened.signer().keyring_index(), 1);
 }
 
+/// A key, and the same one with another end in a newer signature, seconds behind its making.
+fn with_other_end(secret: &[u8], end: u64) -> Keyring {
+    use sequoia_openpgp::{Cert, parse::Parse, policy::StandardPolicy, serialize::Serialize};
+    use std::time::Duration;
+    let policy = StandardPolicy::new();
+    let cert = Cert::from_bytes(secret).unwrap();
+    let key = cert.primary_key().key().clone();
+    let end = key.creation_time() + Duration::from_secs(end);
+    let mut signer = key.parts_into_secret().unwrap().into_keypair().unwrap();
+    let primary = cert.with_policy(&policy, None).unwrap();
+    let primary = primary.primary_key();
+    let signatures = primary.set_expiration_time(&mut signer, Some(end)).unwrap();
+    let (cert, _) = cert.insert_packets(signatures).unwrap();
+    let mut bytes = Vec::new();
+    cert.as_tsk().serialize(&mut bytes).unwrap();
+    Keyring::parse(&bytes).unwrap()
+}
+
+#[test]
+fn an_end_that_any_copy_of_a_key_knows_counts() {
+    // The other signatures are made now.
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
+    let pair = crate::key::pgp::generate(&crate::key::pgp::Params {
+        name: "x",
+        now: now - 100,
+        ..Default::default()
+    });
+    let first = Keyring::parse(&pair.unwrap().secret_bytes).unwrap();
+    let key = first.entities()[0].unlock(None).unwrap();
+    let options = SealOptions {
+        created: now - 50,
+        salt: false,
+    };
+    let message = seal(b"x", &key, &options).unwrap();
+    let shorter = with_other_end(first.entities()[0].raw(), 500);
+    let judged =
+        |rings: &[&Keyring], now: u64| open(&message, rings, now).map_err(|e| e.to_string());
+    for rings in [[&first, &shorter], [&shorter, &first]] {
+        assert!(judged(&rings, now + 400).is_ok());
+        let late = judged(&rings, now + 401).unwrap_err();
+        assert_eq!(late, "openpgp: key expired");
+    }
+    assert!(judged(&[&first], now + 401).is_ok());
+    // One that lives longer for a newer signature does so where it is asked first.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let longer = with_other_end(first.entities()[0].raw(), 600);
+    assert!(judged(&[&longer, &shorter], now + 401).is_ok());
+    assert!(judged(&[&shorter, &longer], now + 401).is_err());
+}
+
 #[test]
 fn frames_as_strictly_as_go_crypto() {
     let armor =

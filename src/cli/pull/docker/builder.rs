@@ -162,13 +162,14 @@ impl Builder<'_> {
             };
             let compression = match LayerKind::of(&layer.media_type) {
                 LayerKind::TarGzip => Compression::Gzip,
+                LayerKind::TarZstd => Compression::Zstd,
                 _ => Compression::None,
             };
             let stored = Watched {
                 inner: reader(file, 0, layer.size)?,
                 bar: &bar,
             };
-            Ok(expand(stored, compression, layer.size, &limits))
+            Ok(expand(stored, compression, layer.size, &limits)?)
         };
         let mut tree = Tree::new(whiteouts, limits);
         for at in 0..layers.len() {
