@@ -177,7 +177,9 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         report.by_index = first.kind() == Kind::Image && !others.is_empty();
         report.problems = problems;
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign_once(&subject.digest, "sig") {
+            let entries = oci.cosign_once(&subject.digest, "sig");
+            // As SingularityCE: what the index calls something else holds no signatures.
+            for entry in entries.filter(|entry| entry.kind() == Kind::Image) {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;
                 let count = report

@@ -249,6 +249,22 @@ fn ten_thousand_signatures_are_looked_at_and_not_one_more() {
     }
 }
 
+/// SingularityCE 4.5.1: `Image has 0 associated signatures`.
+#[test]
+fn an_entry_of_another_media_type_holds_no_signatures() {
+    let mut scene = Scene::image();
+    let payload = scene.add(cosign::SIMPLE_SIGNING_TYPE, b"{}".to_vec());
+    scene.attach("sig", &[payload]);
+    let count = |scene: &Scene| {
+        let [in_file, _] = scene.counts(&host());
+        in_file.unwrap().0
+    };
+    assert_eq!(count(&scene), 1);
+    let entry = scene.entries.last_mut().unwrap();
+    entry["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar");
+    assert_eq!(count(&scene), 0);
+}
+
 #[test]
 fn ten_thousand_attestations_are_looked_at_and_not_one_more() {
     let distinct = |at: usize| {
