@@ -3,6 +3,7 @@
 use super::manifest::{ContentDescriptor, Kind, Platform};
 use super::ocisif::{Error, OciSif};
 use crate::digest::{Digest, HashAlgorithm};
+use crate::gojson::Object;
 use crate::sif::digests::{Digests, Extent, Wanted};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -112,7 +113,7 @@ fn platform(oci: &OciSif<'_, '_>, entry: &ContentDescriptor) -> Result<Platform,
         return Ok(platform.clone());
     }
     let config = oci.document(&oci.manifest(entry)?.config)?;
-    let config: Config = serde_json::from_slice(config).unwrap_or_default();
+    let Object(config): Object<Config> = serde_json::from_slice(config).unwrap_or_default();
     Ok(Platform {
         os: config.os,
         architecture: config.architecture,
