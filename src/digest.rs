@@ -149,23 +149,18 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HexError {
     /// A byte outside `0-9a-fA-F`.
-    #[error("encoding/hex: invalid byte: U+{:04X} {}", .0, quote(*.0))]
+    #[error("encoding/hex: invalid byte: U+{:04X}{}", .0, quote(*.0))]
     InvalidByte(u8),
     /// An odd number of digits.
     #[error("encoding/hex: odd length hex string")]
     OddLength,
 }
 
+/// The character behind its number, if it can be printed: Go's `%#U`.
 fn quote(byte: u8) -> String {
     match byte {
-        b'\'' => "'\\''".to_owned(),
-        b'\\' => "'\\\\'".to_owned(),
-        0x20..=0x7e => format!("'{}'", char::from(byte)),
-        b'\n' => "'\\n'".to_owned(),
-        b'\t' => "'\\t'".to_owned(),
-        b'\r' => "'\\r'".to_owned(),
-        0x00..=0x1f | 0x7f => format!("'\\x{byte:02x}'"),
-        _ => format!("'{}'", char::from(byte)),
+        0x20..=0x7e | 0xa1..=0xac | 0xae..=0xff => format!(" '{}'", char::from(byte)),
+        _ => String::new(),
     }
 }
 

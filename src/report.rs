@@ -329,6 +329,11 @@ pub enum Failure {
     /// An object that the signature names and the image lacks.
     #[error("object {0}: signed object not found")]
     SignedObjectMissing(u32),
+    /// A group whose smallest id is the largest number that there is.
+    ///
+    /// The originals take that for a group without objects.
+    #[error("group not found")]
+    LargestId(GroupId),
     /// The header differs.
     #[error("header integrity compromised")]
     HeaderChanged,

@@ -6,6 +6,8 @@
 //! the originals, up to the first failure or over all.
 
 mod accounted;
+#[cfg(test)]
+mod accounted_tests;
 pub mod attestation;
 mod bundle;
 pub mod cosign;
@@ -565,16 +567,19 @@ impl<'i, 'a> Opener<'i, 'a> {
                 object: signature.raw_id(),
                 reason: error.to_string(),
             })?;
-        require_named_signer(signature, pending.report.signer.as_ref())?;
         let lowest = self.image.lowest_id(task.group);
+        if lowest == u32::MAX {
+            return Err(Failure::LargestId(task.group));
+        }
+        require_named_signer(signature, pending.report.signer.as_ref())?;
         let members: Vec<_> = self.members(task).collect();
         if task.object.is_none() {
             let mut ids: Vec<_> = members.iter().map(|(_, o)| o.raw_id()).collect();
-            ids.sort_unstable();
             let signed = metadata.ids(lowest);
             if let Some(extra) = ids.iter().find(|id| signed.binary_search(id).is_err()) {
                 return Err(Failure::ObjectNotSigned(*extra));
             }
+            ids.sort_unstable();
             if let Some(gone) = signed.iter().find(|id| ids.binary_search(id).is_err()) {
                 return Err(Failure::SignedObjectMissing(*gone));
             }

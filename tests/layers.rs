@@ -51,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("report", &["payload", "sif", "digest"]),
     ("scope", &["sif", "digest"]),
     ("payload", &["sif", "digest", "gojson"]),
-    ("signer", &["key", "digest"]),
+    ("signer", &["key", "digest", "gojson"]),
     ("key", &["digest"]),
     ("oci", &["sif", "digest", "gojson"]),
     ("layer", &[]),

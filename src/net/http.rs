@@ -106,6 +106,43 @@ pub enum Pace {
     Idle,
 }
 
+/// Time that many requests may take together: each of them may be as slow as its own limits allow.
+#[derive(Debug)]
+pub struct Allowance {
+    begun: Instant,
+    free: Duration,
+    rate: u64,
+    read: AtomicU64,
+}
+
+impl Allowance {
+    /// From now on this time, and a second more for each `rate` bytes that come.
+    pub fn new(free: Duration, rate: u64) -> Self {
+        Self {
+            begun: Instant::now(),
+            free,
+            rate,
+            read: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes note of bytes; an error when the time is over.
+    fn passed(&self, count: usize) -> Result<(), Fault> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let bytes = self.read.fetch_add(count, Ordering::Relaxed);
+        let bytes = bytes.saturating_add(count);
+        let earned = Duration::from_secs(bytes.checked_div(self.rate).unwrap_or_default());
+        let spent = self.begun.elapsed();
+        match spent > self.free.saturating_add(earned) {
+            true => Err(Fault::OutOfTime {
+                bytes,
+                seconds: spent.as_secs(),
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
 /// One request with its limits.
 pub struct Request {
     /// What to do.
@@ -130,6 +167,8 @@ pub struct Request {
     pub secret_body: bool,
     /// Largest accepted body in bytes, after decompression.
     pub max_body: u64,
+    /// The time for this and other requests together.
+    pub allowance: Option<Arc<Allowance>>,
 }
 
 impl Request {
@@ -147,6 +186,7 @@ impl Request {
             plain: false,
             secret_body: false,
             max_body: MAX_BODY,
+            allowance: None,
         }
     }
 
@@ -318,6 +358,14 @@ pub enum Fault {
     /// The other side sends or takes next to nothing.
     #[error("transfer is too slow: less than {MIN_BYTES} bytes in {} seconds", WINDOW.as_secs())]
     TooSlow,
+    /// All requests together have taken longer than they may.
+    #[error("servers are too slow: {bytes} bytes in {seconds} seconds")]
+    OutOfTime {
+        /// Bytes that came.
+        bytes: u64,
+        /// In so many seconds.
+        seconds: u64,
+    },
     /// What is to be sent cannot be read.
     #[error("{0}")]
     Source(String),
@@ -407,6 +455,9 @@ impl Client {
             if left.is_zero() {
                 return Err(fail(Fault::Timeout));
             }
+            if let Some(allowance) = &request.allowance {
+                allowance.passed(0).map_err(fail)?;
+            }
             let answer = self.hop(request, upload, &url, authorization.as_ref(), left, &place)?;
             let Some(location) = redirect(request.method, &answer) else {
                 return Ok(Incoming {
@@ -415,6 +466,7 @@ impl Client {
                     url,
                     deadline,
                     window: (request.pace == Pace::Idle).then(Window::new),
+                    allowance: request.allowance.clone(),
                 });
             };
             let mut next = location
@@ -743,6 +795,7 @@ pub struct Incoming {
     url: Url,
     deadline: Option<Instant>,
     window: Option<Window>,
+    allowance: Option<Arc<Allowance>>,
 }
 
 impl Incoming {
@@ -785,10 +838,10 @@ impl Incoming {
         if self.deadline.is_some_and(|at| Instant::now() > at) {
             return Err(self.place.fail(Fault::BodyTimeout));
         }
-        if let Some(window) = &mut self.window {
-            window
-                .passed(count)
-                .map_err(|fault| self.place.fail(fault))?;
+        let window = self.window.as_mut().map(|window| window.passed(count));
+        let whole = self.allowance.as_ref().map(|all| all.passed(count));
+        for passed in [window, whole].into_iter().flatten() {
+            passed.map_err(|fault| self.place.fail(fault))?;
         }
         Ok(count)
     }
@@ -1166,8 +1219,46 @@ fn innermost(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
+
+    /// Each answer is short and comes soon, and they do not end.
+    #[test]
+    fn requests_together_have_an_end() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let mut line = String::new();
+                while line != "\r\n" && reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+                    line = if line == "\r\n" { line } else { String::new() };
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\n";
+                std::thread::sleep(Duration::from_millis(100));
+                let body = [answer.as_slice(), &[b'x'; 100]].concat();
+                let _ = reader.into_inner().write_all(&body);
+            }
+        });
+        let client = Client::new(None).unwrap();
+        let asked = |rate: u64, most: usize| {
+            let allowance = Arc::new(Allowance::new(Duration::from_millis(500), rate));
+            (0..most).find_map(|_| {
+                let request = Request {
+                    pace: Pace::Idle,
+                    allowance: Some(allowance.clone()),
+                    ..Request::get(Url::parse(&format!("http://127.0.0.1:{port}/x")).unwrap())
+                };
+                client.send(&request).err()
+            })
+        };
+        let error = asked(1 << 20, 100).unwrap();
+        assert!(!error.is_transient());
+        let told = error.to_string();
+        assert!(told.contains("servers are too slow: "), "{told}");
+        // What comes pays for its time.
+        assert!(asked(10, 20).is_none());
+    }
 
     /// Takes a body so slowly that it never stands still and never ends.
     #[test]

@@ -416,6 +416,41 @@ mod tests {
         assert_eq!(merged.list("layers").unwrap().len(), 3);
     }
 
+    /// go-containerregistry 0.21.6: an entry has the media type of the manifest, and its artifact
+    /// type or else the media type of its config.
+    #[test]
+    fn the_entry_of_signatures_says_what_their_manifest_says() {
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        for (members, media_type, artifact_type) in [
+            ("", MANIFEST_TYPE, "text/c"),
+            (
+                r#""mediaType":"","artifactType":"","#,
+                MANIFEST_TYPE,
+                "text/c",
+            ),
+            (
+                r#""mediaType":"DOCKER","artifactType":"text/a","#,
+                docker,
+                "text/a",
+            ),
+        ] {
+            let members = members.replace("DOCKER", docker);
+            let manifest = format!(
+                r#"{{{members}"config":{{"mediaType":"text/c"}},"layers":[{{"digest":"sha256:bb"}}]}}"#
+            );
+            let existing = Existing {
+                manifest: manifest.as_bytes(),
+                config: None,
+            };
+            let image = cosign_image(&[existing], vec![signed("1", "s")]).unwrap();
+            let index = with_image(b"{}", "name", &image).unwrap();
+            let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+            let entry = &index["manifests"][0];
+            assert_eq!(entry["mediaType"], media_type, "{members}");
+            assert_eq!(entry["artifactType"], artifact_type, "{members}");
+        }
+    }
+
     #[test]
     fn an_empty_signature_image_is_written_anew() {
         let manifest = br#"{"schemaVersion":2,"layers":[]}"#;

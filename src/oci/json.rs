@@ -138,6 +138,8 @@ mod tests {
         ] {
             assert!(Object::parse(bad).is_err());
         }
+        let told = Object::parse(b"[]").err().unwrap().to_string();
+        assert!(told.contains("expected an object"), "{told}");
     }
 
     #[test]

@@ -403,3 +403,213 @@ fn raw(object: &Object) -> Result<Box<RawValue>, serde_json::Error> {
 fn in_index(error: serde_json::Error) -> Error {
     Error::Index(error.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::HashAlgorithm;
+    use crate::oci::ocisif::tests::oci_image_of;
+    use crate::sif::Image;
+    use serde_json::{Value, json};
+
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+    fn content(media_type: &str, bytes: &[u8]) -> Value {
+        let digest = HashAlgorithm::Sha256.digest(bytes);
+        json!({"mediaType": media_type, "size": bytes.len(), "digest": digest.to_string()})
+    }
+
+    fn with(mut entry: Value, annotations: &[(&str, &str)]) -> Value {
+        for (name, value) in annotations {
+            entry["annotations"][name] = json!(value);
+        }
+        entry
+    }
+
+    /// The folder of blobs.
+    #[derive(Default)]
+    struct Folder(Vec<Vec<u8>>);
+
+    impl Folder {
+        fn put(&mut self, media_type: &str, bytes: &[u8]) -> Value {
+            if !self.0.iter().any(|blob| blob == bytes) {
+                self.0.push(bytes.to_vec());
+            }
+            content(media_type, bytes)
+        }
+
+        fn manifest(&mut self, layer: &str, more: Value) -> Value {
+            let config = self.put("c", b"{}");
+            let layer = self.put(BUNDLE, layer.as_bytes());
+            let mut manifest = json!({"config": config, "layers": [layer]});
+            for (name, value) in more.as_object().into_iter().flatten() {
+                manifest[name] = value.clone();
+            }
+            self.put(MANIFEST_TYPE, manifest.to_string().as_bytes())
+        }
+
+        fn import(&self, entries: &[&Value]) -> Result<(Vec<Value>, usize), String> {
+            let index = json!({"manifests": entries}).to_string();
+            let named = |bytes: &Vec<u8>| HashAlgorithm::Sha256.digest(bytes);
+            let files: Vec<_> = self.0.iter().map(named).collect();
+            let mut fetch = |digest: &Digest| {
+                let at = files.iter().position(|file| file == digest);
+                Ok(at.map(|at| self.0[at].clone()))
+            };
+            let made = import(index.as_bytes(), &files, &mut fetch);
+            let made = made.map_err(|error| error.to_string())?;
+            let root: Value = serde_json::from_slice(&made.index).unwrap();
+            Ok((root["manifests"].as_array().unwrap().clone(), made.unnamed))
+        }
+    }
+
+    /// The name in an OCI-SIF of what belongs to an entry.
+    fn cosign_of(entry: &Value, suffix: &str) -> String {
+        let digest = entry["digest"].as_str().unwrap();
+        format!("_cosign:{}.{suffix}", digest.replace(':', "-"))
+    }
+
+    fn name_of(entry: &Value) -> Option<&str> {
+        entry["annotations"][REF_NAME].as_str()
+    }
+
+    #[test]
+    fn an_image_that_stands_alone_loses_its_tag_and_the_member() {
+        let mut folder = Folder::default();
+        let one = folder.manifest("1", json!({}));
+        let tagged = with(one.clone(), &[(REF_NAME, "1.0")]);
+        let alone = folder.import(&[&tagged]).unwrap().0;
+        assert_eq!(alone, std::slice::from_ref(&one));
+        let more = with(tagged.clone(), &[("a", "b"), (KIND, KIND_IMAGE)]);
+        let left = with(one, &[("a", "b")]);
+        assert_eq!(folder.import(&[&more]).unwrap().0, [left]);
+        // Of several images each keeps its own.
+        let two = folder.manifest("2", json!({}));
+        let (entries, unnamed) = folder.import(&[&tagged, &two]).unwrap();
+        assert_eq!((entries, unnamed), (vec![tagged, two], 0));
+    }
+
+    #[test]
+    fn signatures_without_a_name_belong_to_the_only_image_or_to_the_marked_one() {
+        let mut folder = Folder::default();
+        let one = folder.manifest("1", json!({}));
+        let two = folder.manifest("2", json!({}));
+        let list = folder.put(INDEX, json!({"manifests": [one]}).to_string().as_bytes());
+        let sig = with(folder.manifest("s", json!({})), &[(KIND, KIND_SIGNATURES)]);
+        let att = with(
+            folder.manifest("a", json!({})),
+            &[(KIND, KIND_ATTESTATIONS)],
+        );
+        let tag = cosign_of(&one, "sig").replace("_cosign:", "");
+        let tagged = with(folder.manifest("s", json!({})), &[(REF_NAME, &tag)]);
+        let names = |entries: &[&Value]| {
+            let (made, _) = folder.import(entries)?;
+            let names = made.iter().filter_map(name_of).map(str::to_owned);
+            Ok::<Vec<_>, String>(names.collect())
+        };
+        let of = |image: &Value| Ok(vec![cosign_of(image, "sig"), cosign_of(image, "att")]);
+        assert_eq!(names(&[&one, &sig, &att]), of(&one));
+        assert_eq!(names(&[&sig, &att, &one]), of(&one));
+        let marked = |image: &Value, kind| with(image.clone(), &[(KIND, kind)]);
+        let image = marked(&one, KIND_IMAGE);
+        assert_eq!(names(&[&two, &image, &sig, &att]), of(&one));
+        let index = marked(&list, KIND_INDEX);
+        assert_eq!(names(&[&two, &index, &sig, &att]), of(&list));
+        let whose = "the layout has several images, and does not tell whose the signatures are";
+        for entries in [
+            &[&one, &two, &sig][..],
+            &[&image, &index, &att],
+            &[&image, &marked(&two, KIND_IMAGE), &sig],
+        ] {
+            assert_eq!(names(entries), Err(whose.to_owned()));
+        }
+        // Nothing is said of signatures, so it does not matter whose they are.
+        assert_eq!(names(&[&one, &two]), Ok(vec![]));
+        for entries in [&[][..], &[&sig], &[&tagged]] {
+            let told = names(entries).unwrap_err();
+            assert_eq!(told, "the layout has no image");
+        }
+    }
+
+    /// spec/oci-sif-cosign.md 6.3: by the first 16 digits of the bundle's digest.
+    #[test]
+    fn what_is_about_an_image_gets_a_name_whether_it_is_an_entry_or_a_file() {
+        let mut folder = Folder::default();
+        let one = folder.manifest("1", json!({}));
+        let about = json!({"subject": one, "mediaType": MANIFEST_TYPE, "artifactType": "text/a"});
+        let first = folder.manifest("first", about);
+        let second = folder.manifest("second", json!({"subject": one, "artifactType": ""}));
+        let foreign = content(MANIFEST_TYPE, b"elsewhere");
+        folder.manifest("third", json!({"subject": foreign}));
+        folder.put("", b"no manifest");
+        let bundle = |layer: &str| {
+            let digits = HashAlgorithm::Sha256.digest(layer.as_bytes()).to_string();
+            cosign_of(&one, &format!("bundle-{}", &digits[7..23]))
+        };
+        // Of the third: layer and manifest.
+        let (entries, unnamed) = folder.import(&[&one]).unwrap();
+        assert_eq!((entries.len(), unnamed), (3, 3));
+        assert_eq!(entries[0], one);
+        let mut wanted = with(first.clone(), &[(REF_NAME, &bundle("first"))]);
+        wanted["artifactType"] = json!("text/a");
+        assert_eq!(entries[1], wanted);
+        let named = with(second.clone(), &[(REF_NAME, &bundle("second"))]);
+        assert_eq!(entries[2], named);
+        // Entries stay as they are, and are read once however often they are there.
+        let (entries, unnamed) = folder.import(&[&one, &second, &first, &second]).unwrap();
+        let first = with(first, &[(REF_NAME, &bundle("first"))]);
+        assert_eq!(entries, [one, named.clone(), first, named]);
+        assert_eq!(unnamed, 3);
+    }
+
+    /// spec/oci-sif-cosign.md 6.1: the marks of `cosign save`.
+    #[test]
+    fn an_exported_layout_has_the_marks_of_cosign() {
+        let mut folder = Folder::default();
+        let one = folder.manifest("1", json!({}));
+        let list = folder.put(INDEX, json!({"manifests": [one]}).to_string().as_bytes());
+        let attached = folder.manifest("s", json!({}));
+        let export = |entries: &[&Value]| {
+            let root = json!({"manifests": entries}).to_string();
+            let blobs: Vec<_> = folder.0.iter().map(Vec::as_slice).collect();
+            let bytes = oci_image_of(&blobs, root.as_bytes());
+            let image = Image::parse(&bytes).unwrap();
+            let made = export(&OciSif::new(&image).unwrap()).unwrap();
+            let index: Value = serde_json::from_slice(&made.index).unwrap();
+            let entries = index["manifests"].as_array().unwrap().clone();
+            (entries, made.blobs.len())
+        };
+        let belongs = |to: &Value, suffix: &str| {
+            with(attached.clone(), &[(REF_NAME, &cosign_of(to, suffix))])
+        };
+        for (main, kind) in [(&one, KIND_IMAGE), (&list, KIND_INDEX)] {
+            let suffixes = ["sig", "att", "sbom"];
+            let mut entries = vec![main.clone()];
+            entries.extend(suffixes.map(|suffix| belongs(main, suffix)));
+            let (made, _) = export(&entries.iter().collect::<Vec<_>>());
+            let tag = |suffix: &str| cosign_of(main, suffix).replace("_cosign:", "");
+            let out = [
+                with(main.clone(), &[(KIND, kind)]),
+                with(
+                    attached.clone(),
+                    &[(KIND, KIND_SIGNATURES), (REF_NAME, &tag("sig"))],
+                ),
+                with(
+                    attached.clone(),
+                    &[(KIND, KIND_ATTESTATIONS), (REF_NAME, &tag("att"))],
+                ),
+                with(attached.clone(), &[(REF_NAME, &tag("sbom"))]),
+            ];
+            assert_eq!(made, out);
+        }
+        // What belongs to another image, and that image.
+        let named = with(list.clone(), &[(REF_NAME, "other")]);
+        let signatures = belongs(&list, "sig");
+        let (made, blobs) = export(&[&one, &named, &signatures]);
+        assert_eq!(made[0], with(one.clone(), &[(KIND, KIND_IMAGE)]));
+        assert_eq!(made[1], named);
+        assert_eq!(made[2]["annotations"].as_object().unwrap().len(), 1);
+        assert_eq!(blobs, folder.0.len());
+    }
+}

@@ -452,6 +452,40 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_found_beside_one_that_is_missing() {
+        let mut blobs = Blobs::default();
+        let one = blobs.image("1", "");
+        let gone = one.replacen(&digest_of(&one), &format!("sha256:{}", "0".repeat(64)), 1);
+        let text = format!(r#"{{"manifests":[{gone},{one}]}}"#);
+        let get = |digest: &Digest, _| Ok(blobs.0.get(digest).cloned());
+        let layout = OciLayout::new(text.as_bytes(), &get).unwrap();
+        let digest = Digest::parse(&digest_of(&one)).unwrap();
+        assert_eq!(layout.find(&digest).unwrap().digest, digest);
+    }
+
+    /// A million things may be named; here are 70,000.
+    #[test]
+    fn long_indices_are_followed() {
+        let mut blobs = Blobs::default();
+        let mut listed = |numbers: std::ops::Range<u32>| {
+            let entry = |n: u32| format!(r#"{{"size":0,"digest":"sha256:{n:064x}"}}"#);
+            let entries: Vec<_> = numbers.map(entry).collect();
+            let index = format!(r#"{{"manifests":[{}]}}"#, entries.join(","));
+            blobs.put(INDEX, &index, "")
+        };
+        let inner = [listed(0..35_000), listed(35_000..70_000)].join(",");
+        let outer = blobs.put(INDEX, &format!(r#"{{"manifests":[{inner}]}}"#), "");
+        let image = blobs.image("1", "");
+        let text = format!(r#"{{"manifests":[{outer},{image}]}}"#);
+        let get = |digest: &Digest, _| Ok(blobs.0.get(digest).cloned());
+        let layout = OciLayout::new(text.as_bytes(), &get).unwrap();
+        let told = layout.main().unwrap_err().to_string();
+        assert_eq!(told, "multiple matching images / indices found");
+        let parts = layout.parts(&layout.index().manifests[0]).unwrap();
+        assert_eq!(parts.len(), 70_003);
+    }
+
+    #[test]
     fn names_every_part_once_and_what_is_attached() {
         let mut blobs = Blobs::default();
         let (one, two) = (blobs.image("1", ""), blobs.image("2", ""));

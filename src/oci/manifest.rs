@@ -441,6 +441,56 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_exactly_the_limit_is_read() {
+        let text = r#"{"schemaVersion":2,"manifests":[]}"#;
+        let mut json = text.as_bytes().to_vec();
+        json.resize(4 << 20, b' ');
+        assert_eq!(ImageIndex::parse(&json).unwrap().manifests, []);
+        json.push(b' ');
+        let error = ImageIndex::parse(&json).unwrap_err();
+        assert!(matches!(error, Error::TooLarge(4_194_305)), "{error}");
+    }
+
+    /// As Go's `encoding/json`: `null` leaves a member as if it were not there.
+    #[test]
+    fn null_is_no_member() {
+        let more = r#","annotations":null,"platform":null,"artifactType":null"#;
+        let odd = index(&entry(more)).unwrap();
+        assert_eq!(odd, index(&entry("")).unwrap());
+        assert_eq!(odd.manifests[0].platform, None);
+        let text = |more: &str| format!(r#"{{"config":{},"layers":[]{more}}}"#, entry(""));
+        let image = |more: &str| ImageManifest::parse(text(more).as_bytes()).unwrap();
+        let more = r#","subject":null,"annotations":null,"mediaType":null,"artifactType":null"#;
+        assert_eq!(image(more), image(""));
+        assert_eq!(image(more).subject, None);
+        let about = image(&format!(r#","subject":{}"#, entry("")));
+        let subject = about.subject.unwrap().digest;
+        assert_eq!(subject.to_string(), format!("sha256:{HEX}"));
+    }
+
+    #[test]
+    fn a_platform_has_two_parts_or_three() {
+        let parts =
+            |text: &str| Platform::parse(text).map(|it| [it.os, it.architecture, it.variant]);
+        let whole = |parts: [&str; 3]| Some(parts.map(str::to_owned));
+        assert_eq!(parts("linux/amd64"), whole(["linux", "amd64", ""]));
+        assert_eq!(parts("linux/arm64/v8"), whole(["linux", "arm64", "v8"]));
+        for bad in [
+            "",
+            "linux",
+            "/",
+            "linux/",
+            "/amd64",
+            "linux//v8",
+            "//v8",
+            "linux/arm64/v8/x",
+            "/arm64/v8/x",
+        ] {
+            assert_eq!(parts(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn depth_costs_no_stack() {
         let deep = format!(
             r#"{{"manifests":[],"x":{}{}}}"#,

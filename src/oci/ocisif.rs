@@ -528,9 +528,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::sif::{DESCRIPTOR_LEN, GROUP_MASK};
 
-    /// An OCI-SIF of capacity 16 with these blobs and this RootIndex.
+    /// An OCI-SIF of capacity 16, or more if need be, with these blobs and this RootIndex.
     pub(crate) fn oci_image_of(blobs: &[&[u8]], root: &[u8]) -> Vec<u8> {
-        let start = 4096 + 16 * DESCRIPTOR_LEN;
+        let total = (blobs.len() + 1).max(16);
+        let start = 4096 + total * DESCRIPTOR_LEN;
         let mut bytes = vec![0; start];
         let put = |bytes: &mut Vec<u8>, at: usize, new: &[u8]| {
             bytes[at..at + new.len()].copy_from_slice(new);
@@ -551,11 +552,13 @@ pub(crate) mod tests {
             put(&mut bytes, at + 17, &offset.to_le_bytes());
             put(&mut bytes, at + 25, &size.to_le_bytes());
             put(&mut bytes, at + 33, &size.to_le_bytes());
+            put(&mut bytes, at + 41, &crate::sif::UNSET_TIME.to_le_bytes());
+            put(&mut bytes, at + 49, &crate::sif::UNSET_TIME.to_le_bytes());
             put(&mut bytes, at + 201, sha(data).to_string().as_bytes());
             bytes.extend_from_slice(data);
         }
-        let (free, data) = (15 - blobs.len() as i64, (bytes.len() - start) as i64);
-        let numbers = [free, 16, 4096, 16 * 585, start as i64, data];
+        let (free, data) = (total - 1 - blobs.len(), bytes.len() - start);
+        let numbers = [free, total, 4096, total * 585, start, data].map(|number| number as i64);
         for (index, number) in numbers.into_iter().enumerate() {
             put(&mut bytes, 80 + index * 8, &number.to_le_bytes());
         }
@@ -650,6 +653,49 @@ pub(crate) mod tests {
         }
         let told = oci.blob_bytes(&sha(b"five."), 4).unwrap_err().to_string();
         assert!(told.contains("5 bytes, more than"), "{told}");
+    }
+
+    #[test]
+    fn the_image_may_not_be_listed_again_under_a_name() {
+        let manifest = manifest_of(b"{}", &[]);
+        let other = manifest_of(b"{ }", &[]);
+        let named = r#","annotations":{"org.opencontainers.image.ref.name":"n"}"#;
+        let again = |bytes: &[u8]| {
+            let root = index(&[
+                entry(&manifest, "manifest.v1", ""),
+                entry(bytes, "manifest.v1", named),
+            ]);
+            let bytes = oci_image_of(&[&manifest, b"{}", &other, b"{ }"], &root);
+            let image = Image::parse(&bytes).unwrap();
+            let oci = OciSif::new(&image).unwrap();
+            oci.unnamed().map(|entry| entry.digest.clone())
+        };
+        assert_eq!(again(&other).unwrap(), sha(&manifest));
+        assert!(matches!(again(&manifest), Err(Error::SeveralMatches)));
+    }
+
+    /// 65,536 documents, and the one that is found to be too many when the next is looked at.
+    #[test]
+    fn documents_are_followed_up_to_a_bound() {
+        let listed = |numbers: std::ops::Range<u32>| {
+            let entry = |n: u32| format!(r#"{{"size":0,"digest":"sha256:{n:064x}"}}"#);
+            index(&numbers.map(entry).collect::<Vec<_>>())
+        };
+        let reached = |count: u32, again: usize| {
+            // The two indices are documents as well.
+            let lists = [listed(0..30_000), listed(30_000..count - 2)];
+            let mut entries = vec![entry(b"", "layer", ""); again];
+            entries.extend(lists.iter().map(|list| entry(list, "index.v1", "")));
+            let bytes = oci_image_of(&[&lists[0], &lists[1]], &index(&entries));
+            let image = Image::parse(&bytes).unwrap();
+            let oci = OciSif::new(&image).unwrap();
+            oci.reachable()
+                .map(|(found, faults)| (found.len(), faults.len()))
+        };
+        assert_eq!(reached(65_537, 0).unwrap(), (65_537, 0));
+        assert!(matches!(reached(65_538, 0), Err(Error::TooManyDocuments)));
+        // What is named again and again is another matter.
+        assert_eq!(reached(60_000, 10_000).unwrap(), (70_000, 0));
     }
 
     #[test]

@@ -506,6 +506,88 @@ mod tests {
         );
     }
 
+    /// Image specification 1.1, `media-types.md`; Docker's schema 2; SingularityCE,
+    /// `pkg/ocibundle`.
+    #[test]
+    fn a_layer_is_what_its_media_type_says() {
+        for (media_type, kind, is_tar) in [
+            (
+                "application/vnd.sylabs.image.layer.v1.squashfs",
+                LayerKind::Squashfs,
+                false,
+            ),
+            (
+                "application/vnd.sylabs.image.layer.v1.ext3",
+                LayerKind::Ext3,
+                false,
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar",
+                LayerKind::Tar,
+                true,
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar",
+                LayerKind::Tar,
+                true,
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                LayerKind::TarGzip,
+                true,
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                LayerKind::TarGzip,
+                true,
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar+zstd",
+                LayerKind::TarZstd,
+                true,
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                LayerKind::TarZstd,
+                true,
+            ),
+            (
+                "application/vnd.oci.image.layer.v1.tar+xz",
+                LayerKind::Other,
+                false,
+            ),
+            ("", LayerKind::Other, false),
+        ] {
+            let found = LayerKind::of(media_type);
+            assert_eq!((found, found.is_tar()), (kind, is_tar), "{media_type}");
+        }
+    }
+
+    #[test]
+    fn documents_that_do_not_count_alike_are_not_turned() {
+        let config = |count: usize| {
+            let ids = vec!["\"sha256:aa\""; count].join(",");
+            format!(r#"{{"rootfs":{{"diff_ids":[{ids}]}}}}"#)
+        };
+        let manifest = |count: usize| {
+            let layers = vec![r#"{"digest":"sha256:bb"}"#; count].join(",");
+            format!(r#"{{"config":{{}},"layers":[{layers}]}}"#)
+        };
+        let turn = |ids: usize, layers: usize| {
+            turned(
+                manifest(layers).as_bytes(),
+                config(ids).as_bytes(),
+                &[None, None],
+            )
+        };
+        assert!(turn(2, 2).is_ok());
+        for (ids, layers) in [(1, 2), (2, 1), (1, 1), (3, 3)] {
+            let told = turn(ids, layers).unwrap_err().to_string();
+            let wanted = format!("config names {ids} layers, manifest {layers}");
+            assert_eq!(told, wanted);
+        }
+    }
+
     #[test]
     fn the_very_platform_comes_before_one_that_would_do() {
         let entry = |digest: &str, platform: &str| {

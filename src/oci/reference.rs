@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(whole("127.0.0.1:5000/img:1"), "127.0.0.1:5000/img:1");
         assert_eq!(whole("localhost/img"), "localhost/img:latest");
         assert_eq!(whole("[::1]:5000/a/b"), "[::1]:5000/a/b:latest");
+        assert_eq!(whole("[::1]/a/b"), "[::1]/a/b:latest");
         let digest = format!("sha256:{}", "ab".repeat(32));
         let named = Reference::parse(&format!("r.example.org/a@{digest}"));
         // A repository of one letter is too short.

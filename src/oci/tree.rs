@@ -218,3 +218,112 @@ impl Builder<'_, '_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::HashAlgorithm;
+    use crate::oci::ocisif::tests::oci_image_of;
+    use crate::sif::Image;
+    use serde_json::{Value, json};
+
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+    fn content(media_type: &str, bytes: &[u8]) -> Value {
+        let digest = HashAlgorithm::Sha256.digest(bytes).to_string();
+        json!({"mediaType": media_type, "size": bytes.len(), "digest": digest})
+    }
+
+    fn index(entries: &[Value]) -> Vec<u8> {
+        json!({"manifests": entries}).to_string().into_bytes()
+    }
+
+    fn tree(blobs: &[&[u8]], root: &[u8]) -> Result<Node, Error> {
+        let bytes = oci_image_of(blobs, root);
+        let image = Image::parse(&bytes).unwrap();
+        of(&OciSif::new(&image).unwrap())
+    }
+
+    #[test]
+    fn an_image_shows_its_config_signatures_do_not_and_what_is_foreign_is_no_document() {
+        let layers = json!([content("l", b"layer"), content("l", b"layer")]);
+        let manifest = json!({"config": content("c", b"{}"), "layers": layers}).to_string();
+        let entry = content(MANIFEST, manifest.as_bytes());
+        let named = |suffix: &str| {
+            let digest = entry["digest"].as_str().unwrap().replace(':', "-");
+            let mut entry = entry.clone();
+            let name = format!("_cosign:{digest}.{suffix}");
+            entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+            entry
+        };
+        let foreign = content("text/plain", b"foreign");
+        let root = index(&[
+            entry.clone(),
+            named("sig"),
+            named("att"),
+            named("sbom"),
+            foreign,
+        ]);
+        let blobs: [&[u8]; 4] = [b"layer", b"{}", manifest.as_bytes(), b"foreign"];
+        let tree = tree(&blobs, &root).unwrap();
+        let roles: Vec<_> = tree
+            .children
+            .iter()
+            .map(|node| {
+                assert_eq!(node.fault, None);
+                let inner: Vec<_> = node.children.iter().map(|child| child.role).collect();
+                (node.role, inner)
+            })
+            .collect();
+        let image = vec![Role::Layer, Role::Layer, Role::Config];
+        let expected = [
+            (Role::Image, image.clone()),
+            (Role::Signatures, vec![Role::Signature; 2]),
+            (Role::Attestations, vec![Role::Attestation; 2]),
+            (Role::Image, image),
+            (Role::Other, vec![]),
+        ];
+        assert_eq!(roles, expected);
+    }
+
+    #[test]
+    fn sixteen_indices_in_each_other_are_looked_into() {
+        let told = |count: usize| {
+            let mut blobs = vec![index(&[])];
+            for _ in 1..count {
+                let inner = content(INDEX, blobs.last().unwrap());
+                blobs.push(index(&[inner]));
+            }
+            let root = blobs.pop().unwrap();
+            let blobs: Vec<_> = blobs.iter().map(Vec::as_slice).collect();
+            let mut node = tree(&blobs, &root).unwrap();
+            let mut depth = 1;
+            while let Some(child) = node.children.pop() {
+                node = child;
+                depth += 1;
+            }
+            (depth, node.fault)
+        };
+        // The root index is one more.
+        assert_eq!(told(16), (16, None));
+        let fault = "more than 16 indices in each other".to_owned();
+        assert_eq!(told(17), (17, Some(fault.clone())));
+        assert_eq!(told(18), (17, Some(fault)));
+    }
+
+    #[test]
+    fn a_tree_has_a_hundred_thousand_nodes_and_not_one_more() {
+        let nodes = |count: usize| {
+            let gone = content("text/plain", b"gone");
+            let list = index(&vec![gone.clone(); 24_999]);
+            let inner = content(INDEX, &list);
+            let more = count - 75_000;
+            let entries = [vec![inner; 3], vec![gone; more]].concat();
+            tree(&[&list], &index(&entries))
+        };
+        let whole = nodes(100_000).unwrap();
+        assert_eq!(whole.children.len(), 25_003);
+        assert!(matches!(nodes(100_001), Err(Error::TooManyDocuments)));
+    }
+}

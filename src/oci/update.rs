@@ -341,6 +341,31 @@ mod tests {
     }
 
     #[test]
+    fn the_config_of_the_signatures_keeps_what_nobody_here_knows() {
+        let mut store = Store::new("{}");
+        let config = store.add(r#"{"created":"2024-01-01T00:00:00Z","foreign":1}"#);
+        let manifest = store.add(&format!(
+            r#"{{"config":{{"mediaType":"{CONFIG_TYPE}","digest":"{config}"}},"layers":[{{"digest":"sha256:x"}}]}}"#
+        ));
+        store.1 = format!(
+            r#"{{"manifests":[{{"mediaType":"{MANIFEST_TYPE}","digest":"{manifest}","annotations":{{"{REF_NAME}":"s"}}}}]}}"#
+        )
+        .into_bytes();
+        let update = store.plan(vec![addition("s", &["a"])]).unwrap();
+        let texts = update
+            .blobs
+            .iter()
+            .map(|blob| String::from_utf8_lossy(&blob.bytes));
+        let kept = texts.filter(|text| {
+            text.starts_with(r#"{"created":"2024-01-01T00:00:00Z","foreign":1,"history":["#)
+        });
+        assert_eq!(kept.count(), 1);
+        let digests: Vec<_> = update.obsolete.iter().map(ToString::to_string).collect();
+        assert_eq!(digests.len(), 2);
+        assert!(digests.contains(&config) && digests.contains(&manifest));
+    }
+
+    #[test]
     fn signatures_that_cannot_be_read_are_not_replaced() {
         let digest = format!("sha256:{}", "0".repeat(64));
         let index = format!(

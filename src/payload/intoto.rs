@@ -4,6 +4,7 @@
 //! `pkg/cosign/attestation`, `cmd/cosign/cli/options/predicate.go`.
 
 use crate::digest::{Digest, HashAlgorithm};
+use crate::gojson::Object;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -183,13 +184,13 @@ impl Statement {
     /// [`Error::Malformed`], also for a member that occurs twice;
     /// [`Error::StatementType`].
     pub fn parse(payload: &[u8]) -> Result<Self, Error> {
-        let read: Read = serde_json::from_slice(payload)?;
+        let Object(read): Object<Read> = serde_json::from_slice(payload)?;
         if ![WRITTEN_TYPE, NEWER_TYPE].contains(&read.kind.as_str()) {
             return Err(Error::StatementType(read.kind));
         }
-        let digest = |subject: ReadSubject| {
+        let digest = |Object(subject): Object<ReadSubject>| {
             let annotations = subject.annotations.unwrap_or_default();
-            Some((subject.digest.sha256?, annotations))
+            Some((subject.digest.0.sha256?, annotations))
         };
         Ok(Self {
             predicate_type: read.predicate_type,
@@ -203,7 +204,7 @@ impl Statement {
     /// # Errors
     /// As [`Statement::parse`].
     pub fn parse_strictly(payload: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice::<Known>(payload)?;
+        serde_json::from_slice::<Object<Known>>(payload)?;
         Self::parse(payload)
     }
 
@@ -261,7 +262,7 @@ struct Read {
     #[serde(rename = "_type", default)]
     kind: String,
     #[serde(default)]
-    subject: Vec<ReadSubject>,
+    subject: Vec<Object<ReadSubject>>,
     #[serde(default)]
     predicate_type: String,
 }
@@ -269,7 +270,7 @@ struct Read {
 #[derive(Deserialize)]
 struct ReadSubject {
     #[serde(default)]
-    digest: ReadDigest,
+    digest: Object<ReadDigest>,
     annotations: Option<BTreeMap<String, Value>>,
 }
 
@@ -280,7 +281,7 @@ struct Known {
     #[serde(rename = "_type")]
     _kind: Option<IgnoredAny>,
     #[serde(rename = "subject")]
-    _subject: Option<Vec<KnownSubject>>,
+    _subject: Option<Vec<Object<KnownSubject>>>,
     #[serde(rename = "predicateType")]
     _predicate_type: Option<IgnoredAny>,
     #[serde(rename = "predicate")]
@@ -420,11 +421,12 @@ mod tests {
         let annotated = Statement::parse_strictly(annotated.as_bytes()).unwrap();
         assert_eq!(annotated.annotations(&image()).unwrap()["a"], "b");
         assert_eq!(annotated.annotations(&other), None);
-        for unknown in ["\"x\":1,\"subject\":", "\"Subject\":[],\"subject\":"] {
-            let unknown = text.replace("\"subject\":", unknown);
-            assert!(Statement::parse(unknown.as_bytes()).is_ok());
-            assert!(Statement::parse_strictly(unknown.as_bytes()).is_err());
-        }
+        let unknown = text.replace("\"subject\":", "\"x\":1,\"subject\":");
+        assert!(Statement::parse(unknown.as_bytes()).is_ok());
+        assert!(Statement::parse_strictly(unknown.as_bytes()).is_err());
+        // For some programs the last of these counts, for others they are no subject.
+        let letters = text.replace("\"predicateType\":", "\"Subject\":[],\"predicateType\":");
+        assert!(Statement::parse(letters.as_bytes()).is_err());
         let unknown = text.replace("\"digest\":", "\"x\":1,\"digest\":");
         assert!(Statement::parse_strictly(unknown.as_bytes()).is_err());
         for bad in [
@@ -433,6 +435,10 @@ mod tests {
             text.clone() + "x",
             "{}".to_owned(),
             "[]".to_owned(),
+            // For Go and protobuf a list is no structure.
+            "[\"https://in-toto.io/Statement/v1\",[],\"x\"]".to_owned(),
+            text.replace("{\"sha256\":", "[")
+                .replace("cf9\"}", "cf9\"]"),
         ] {
             assert!(Statement::parse(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -3,6 +3,7 @@
 //! Source: sylabs/sif `pkg/integrity/metadata.go`; spec/sif.md 3.3, 4.3.
 
 use crate::digest::{self, Digest};
+use crate::gojson::Object;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -46,8 +47,8 @@ pub enum Error {
 #[derive(Serialize, Deserialize)]
 struct Text {
     version: i64,
-    header: HeaderText,
-    objects: Vec<ObjectText>,
+    header: Object<HeaderText>,
+    objects: Vec<Object<ObjectText>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +74,7 @@ impl ImageMetadata {
     /// # Errors
     /// As [`Error`] says.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        let text: Text = serde_json::from_slice(text)?;
+        let Object(text): Object<Text> = serde_json::from_slice(text)?;
         if text.version != VERSION {
             return Err(Error::Version(text.version));
         }
@@ -83,7 +84,7 @@ impl ImageMetadata {
         let objects = text
             .objects
             .into_iter()
-            .map(|object| {
+            .map(|Object(object)| {
                 Ok(ObjectMetadata {
                     relative_id: object.relative_id,
                     descriptor: read(object.descriptor_digest)?,
@@ -92,7 +93,7 @@ impl ImageMetadata {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self {
-            header: read(text.header.digest)?,
+            header: read(text.header.0.digest)?,
             objects,
         })
     }
@@ -106,17 +107,19 @@ impl ImageMetadata {
         let objects = self
             .objects
             .iter()
-            .map(|object| ObjectText {
-                relative_id: object.relative_id,
-                descriptor_digest: text(&object.descriptor),
-                object_digest: text(&object.object),
+            .map(|object| {
+                Object(ObjectText {
+                    relative_id: object.relative_id,
+                    descriptor_digest: text(&object.descriptor),
+                    object_digest: text(&object.object),
+                })
             })
             .collect();
         Ok(serde_json::to_vec(&Text {
             version: VERSION,
-            header: HeaderText {
+            header: Object(HeaderText {
                 digest: text(&self.header),
-            },
+            }),
             objects,
         })?)
     }
@@ -219,6 +222,23 @@ mod tests {
         assert!(reason(text("1", &good) + "x").contains("trailing"));
         let without = "{\"relativeId\":1,\"objectDigest\":\"sha256:00\"}";
         assert_eq!(reason(text("1", without)), "digest malformed");
+    }
+
+    #[test]
+    fn refuses_lists_in_the_place_of_structures() {
+        // Go: cannot unmarshal array into Go value (of type imageMetadata, headerMetadata,
+        // objectMetadata).
+        let digest = format!("\"sha256:{HEX}\"");
+        let good = object(&digest);
+        let header = format!("{{\"digest\":{digest}}}");
+        for bad in [
+            format!("[1,{header},[{good}]]"),
+            text("1", &format!("[1,{digest},{digest}]")),
+            text("1", &good).replace(&header, &format!("[{digest}]")),
+        ] {
+            assert!(ImageMetadata::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(ImageMetadata::parse(text("1", &good).as_bytes()).is_ok());
     }
 
     #[test]

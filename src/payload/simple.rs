@@ -180,7 +180,7 @@ impl Folded {
             if !seen.insert(name.clone()) {
                 oddities.push(format!("duplicate member {name:?}"));
             }
-            let same = known.iter().find(|known| folds_to(&name, known));
+            let same = known.iter().find(|known| gojson::folds_to(&name, known));
             if let Some(known) = same {
                 if *known != name {
                     oddities.push(format!("member {name:?} for {known:?}"));
@@ -210,19 +210,6 @@ impl Folded {
         let value = self.get(name).map_or("null", RawValue::get);
         serde_json::from_str::<Option<String>>(value).map(Option::unwrap_or_default)
     }
-}
-
-/// Whether Go takes a member for the known one: equal letters in any case,
-/// the long s and the Kelvin sign included.
-///
-/// Source: Go `encoding/json/fold.go`.
-fn folds_to(name: &str, known: &str) -> bool {
-    let fold = |c: char| match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    name.chars().map(fold).eq(known.chars())
 }
 
 /// Members in their order, doubles included.

@@ -7,7 +7,8 @@
 //! Source: sigstore/protobuf-specs `sigstore_bundle.proto`; sigstore-go
 //! `pkg/bundle`, `pkg/verify`; spec/oci-sif-cosign.md 6.2.
 
-use super::dsse::{self, Object};
+use super::dsse;
+use crate::gojson::Object;
 use crate::key::pem::{PublicKey, Scheme};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -185,11 +186,11 @@ struct Document<'b> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Material {
-    public_key: Option<Hint>,
+    public_key: Option<Object<Hint>>,
     certificate: Option<IgnoredAny>,
     x509_certificate_chain: Option<IgnoredAny>,
-    tlog_entries: Option<Vec<Entry>>,
-    timestamp_verification_data: Option<Timestamps>,
+    tlog_entries: Option<Vec<Object<Entry>>>,
+    timestamp_verification_data: Option<Object<Timestamps>>,
 }
 
 impl Material {
@@ -203,7 +204,7 @@ impl Material {
         if timestamps.is_some_and(|list| list.len() > MAX_ENTRIES) {
             return Err(Error::TooMany("timestamps"));
         }
-        entries.iter().try_for_each(Entry::require_parts)
+        entries.iter().try_for_each(|entry| entry.require_parts())
     }
 }
 
@@ -219,13 +220,13 @@ struct Hint {
 struct Entry {
     #[serde(rename = "logIndex")]
     _log_index: Option<IgnoredAny>,
-    log_id: Option<LogId>,
-    kind_version: Option<KindVersion>,
+    log_id: Option<Object<LogId>>,
+    kind_version: Option<Object<KindVersion>>,
     #[serde(rename = "integratedTime")]
     _integrated_time: Option<IgnoredAny>,
     #[serde(rename = "inclusionPromise")]
-    _inclusion_promise: Option<Promise>,
-    inclusion_proof: Option<Proof>,
+    _inclusion_promise: Option<Object<Promise>>,
+    inclusion_proof: Option<Object<Proof>>,
     canonicalized_body: Option<String>,
 }
 
@@ -289,7 +290,7 @@ struct Proof {
     _tree_size: Option<IgnoredAny>,
     #[serde(rename = "hashes")]
     _hashes: Option<IgnoredAny>,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Object<Checkpoint>>,
 }
 
 #[derive(Deserialize)]
@@ -388,6 +389,7 @@ mod tests {
         );
         let twice = sealed.replace("\"signatures\":[", "\"signatures\":[{\"sig\":\"\"},");
         assert!(refused(&bundle(&twice, "")).contains("exactly one"));
+        assert!(refused(&text.replace("{\"hint\":\"x\"}", "[\"x\"]")).contains("an object"));
         let entry = r#","tlogEntries":[{"logId":{"keyId":"x"},"kindVersion":{"kind":"dsse","version":"0.0.1"},"canonicalizedBody":"x"}]"#;
         assert!(refused(&bundle(&sealed, entry)).contains("inclusion proof"));
         let many = format!(",\"tlogEntries\":[{}]", vec!["{}"; 33].join(","));

@@ -3,16 +3,15 @@
 //! Source: DSSE v1 protocol and envelope; go-securesystemslib `dsse`;
 //! sylabs/sif `pkg/integrity/dsse.go`.
 
+use crate::gojson::Object;
 use crate::key::pem::{self, PrivateKey, PublicKey};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess};
+use serde::de::{self, Deserializer, IgnoredAny, SeqAccess};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 
 /// Payload type of the signed metadata of a SIF image.
 pub const SIF_METADATA_TYPE: &str = "application/vnd.sylabs.sif-metadata+json";
@@ -482,29 +481,6 @@ impl<'de> de::Visitor<'de> for SignaturesVisitor {
             signatures.more = signatures.more.saturating_add(1);
         }
         Ok(signatures)
-    }
-}
-
-/// Keeps serde from reading a structure out of a JSON list.
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> de::Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 

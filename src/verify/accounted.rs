@@ -10,7 +10,7 @@ use super::cosign::{Checked, SIGNATURE_ANNOTATION, SIMPLE_SIGNING_TYPE};
 use crate::check;
 use crate::digest::Digest;
 use crate::gojson;
-use crate::oci::build::{INDEX_TYPE, NewLayer, REF_NAME, cosign_image};
+use crate::oci::build::{INDEX_TYPE, MANIFEST_TYPE, NewLayer, REF_NAME, cosign_image};
 use crate::oci::manifest::{ContentDescriptor, Kind};
 use crate::oci::ocisif::{OciSif, cosign_name};
 use crate::report::{CosignReport, CosignVerdict};
@@ -171,7 +171,10 @@ fn canonical_index(oci: &OciSif<'_, '_>) -> Option<Vec<u8>> {
     let entries: Option<Vec<_>> = entries
         .map(|entry| {
             let artifact = entry.artifact_type.as_deref();
-            if artifact.is_some() && artifact != artifact_type(oci, entry).as_deref() {
+            let (media_type, artifact_type) = types(oci, entry)?;
+            if entry.media_type != media_type
+                || artifact.is_some() && artifact != artifact_type.as_deref()
+            {
                 return None;
             }
             Some(Entry {
@@ -196,13 +199,21 @@ fn canonical_index(oci: &OciSif<'_, '_>) -> Option<Vec<u8>> {
     .ok()
 }
 
-fn artifact_type(oci: &OciSif<'_, '_>, entry: &ContentDescriptor) -> Option<String> {
-    if entry.kind() != Kind::Image {
-        return None;
+/// Media type and artifact type of an entry, as its document has them.
+fn types(oci: &OciSif<'_, '_>, entry: &ContentDescriptor) -> Option<(String, Option<String>)> {
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    if entry.kind() == Kind::Index {
+        let index = oci.child_index(entry).ok()?;
+        let media_type = filled(index.media_type);
+        return Some((media_type.unwrap_or_else(|| INDEX_TYPE.to_owned()), None));
     }
     let manifest = oci.manifest(entry).ok()?;
-    let named = manifest.artifact_type.filter(|name| !name.is_empty());
-    Some(named.unwrap_or(manifest.config.media_type))
+    let media_type = filled(manifest.media_type);
+    let artifact_type = filled(manifest.artifact_type).unwrap_or(manifest.config.media_type);
+    Some((
+        media_type.unwrap_or_else(|| MANIFEST_TYPE.to_owned()),
+        Some(artifact_type),
+    ))
 }
 
 /// Manifest and config of the signatures must be what their payloads make them.

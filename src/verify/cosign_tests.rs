@@ -10,13 +10,15 @@ use crate::digest::{Digest, HashAlgorithm};
 use crate::key::pem::{PrivateKey, PublicKey};
 use crate::key::pgp::tests::fixture;
 use crate::oci::layout_view::OciLayout;
-use crate::oci::manifest::Platform;
+use crate::oci::manifest::{ContentDescriptor, ImageManifest, Platform};
 use crate::oci::ocisif::{OciSif, cosign_name, tests::oci_image_of};
 use crate::payload::intoto;
-use crate::report::{AttestationReport, CosignReport};
+use crate::report::{AttestationReport, CosignReport, CosignSignature};
 use crate::sif::Image;
 use crate::signer::dsse;
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::cell::Cell;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -384,4 +386,46 @@ fn a_wanted_platform_is_compared_with_the_config_of_an_image_that_stands_alone()
             }
         }
     }
+}
+
+/// A payload may have 1 MiB, and all that are verified of one list a bit more than 256 MiB.
+#[test]
+fn payloads_are_read_up_to_a_bound_on_their_bytes() {
+    let layer = |_: usize| {
+        let mut layer = content(cosign::SIMPLE_SIGNING_TYPE, b"x");
+        layer["annotations"] = json!({cosign::SIGNATURE_ANNOTATION: "MEUC"});
+        layer
+    };
+    let layers: Vec<_> = (0..1_200).map(layer).collect();
+    let config = content("c", b"{}");
+    let manifest = json!({"config": config, "layers": layers}).to_string();
+    let manifest = ImageManifest::parse(manifest.as_bytes()).unwrap();
+    let request = cosign::Request {
+        keys: &[],
+        annotations: &[],
+        reference: None,
+        strict: false,
+    };
+    let large = vec![b'x'; 1 << 20];
+    let read = |answer: &dyn Fn() -> Result<Cow<'static, [u8]>, String>, bytes: &[u8]| {
+        let fetched = Cell::new(0);
+        let fetch = |_: &ContentDescriptor| {
+            fetched.set(fetched.get() + 1);
+            answer().map(|_| Cow::Borrowed(bytes))
+        };
+        let subject = sha(b"image");
+        let all = cosign::signatures(&manifest, &subject, &fetch, &request);
+        let bound = "have more than 268435456 bytes";
+        let told = |it: &CosignSignature| it.reason().unwrap().contains(bound);
+        let refused = all.iter().filter(|it| told(it)).count();
+        assert_eq!(fetched.get() + refused, 1_200);
+        fetched.get()
+    };
+    let there = || Ok(Cow::Borrowed(&b""[..]));
+    // The one that reaches the bound is not yet behind it.
+    assert_eq!(read(&there, &large), 257);
+    assert_eq!(read(&there, &large[1..]), 257);
+    assert_eq!(read(&there, b"small"), 1_200);
+    // What cannot be read may have been hashed: a quarter of the largest is counted.
+    assert_eq!(read(&|| Err("changed".to_owned()), b""), 1_025);
 }

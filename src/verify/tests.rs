@@ -278,6 +278,31 @@ fn a_hash_that_nobody_knows_is_refused_before_the_signature_is_read() {
 }
 
 #[test]
+fn of_several_objects_that_are_not_signed_the_first_in_the_table_is_named() {
+    let digest = "0".repeat(64);
+    let text =
+        format!("{{\"version\":1,\"header\":{{\"digest\":\"sha256:{digest}\"}},\"objects\":[]}}");
+    let extra = by_the_key(SignatureHash::Sha256);
+    let mut image = with_signature(&bare(), group(1), extra, sealed(&text));
+    let whole = || selection(&[1], &[], Legacy::No);
+    let refused = answer(&image, whole()).unwrap_err();
+    assert_eq!(refused, "object 1: object not signed");
+    // As sylabs/sif v2.24.1: `objectIDsMatch` goes through the descriptors.
+    let slots = {
+        let parsed = Image::parse(&image).unwrap();
+        [1, 3].map(|id| {
+            let position = parsed.slot_position(parsed.object(id).unwrap().slot());
+            usize::try_from(position).unwrap()
+        })
+    };
+    for byte in 0..crate::sif::DESCRIPTOR_LEN {
+        image.swap(slots[0] + byte, slots[1] + byte);
+    }
+    let refused = answer(&image, whole()).unwrap_err();
+    assert_eq!(refused, "object 3: object not signed");
+}
+
+#[test]
 fn a_signature_too_large_to_be_read_refuses_its_group_and_is_no_old_one() {
     let large = MAX_SIGNATURE_LEN + 1;
     let good = with_current(&bare(), &[1, 2]);

@@ -277,6 +277,9 @@ fn what_is_named_again_and_again_is_read_once() {
     limited(&home, &["verify-attestation", "--key", key], &file)
         .expect(255)
         .says("no matching attestations");
+    let tree = limited(&home, &["sif", "tree", "--key", key], &file).expect(0);
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    assert_eq!(tree.matches("made by none of the keys").count(), 5_000);
     // A large index, named by manifests that an index names.
     let wide = index(&vec![content("text/plain", b"layer", ""); 15_000]);
     let source = document(b"{}", &list(10_000, &|_| content(INDEX, &wide, "")), "");

@@ -2,7 +2,7 @@
 //! file that is to be imported, whoever has a key that was revoked.
 
 use super::{ALICE, BOB, Sandbox, fixture, has};
-use sigsif::key::pgp::{ArmorKind, KeyType, Params, encode_armor, generate};
+use sigsif::key::pgp::{ArmorKind, KeyType, NewPair, Params, encode_armor, generate};
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
@@ -29,8 +29,8 @@ fn is_root() -> bool {
     root
 }
 
-fn public_keys(number: usize) -> Vec<Vec<u8>> {
-    let key = |_| {
+fn pairs(number: usize) -> Vec<NewPair> {
+    let pair = |_| {
         generate(&Params {
             name: "Many",
             key_type: KeyType::Ed25519,
@@ -38,9 +38,13 @@ fn public_keys(number: usize) -> Vec<Vec<u8>> {
             ..Params::default()
         })
         .unwrap()
-        .public_bytes
     };
-    (0..number).map(key).collect()
+    (0..number).map(pair).collect()
+}
+
+fn public_keys(number: usize) -> Vec<Vec<u8>> {
+    let pairs = pairs(number).into_iter();
+    pairs.map(|pair| pair.public_bytes).collect()
 }
 
 /// Packets of a file with new-format headers of at most two length octets.
@@ -303,6 +307,103 @@ fn many_keys_are_imported_without_reading_the_keyring_for_each() {
     let lines = |what: &str| answer.stdout.matches(what).count();
     assert_eq!((lines("added to"), lines("unchanged in")), (40, 2));
     assert!(sandbox.ring("pgp-public") == all);
+}
+
+/// Each kind in the order of the file, and every keyring a few times for all of them.
+#[test]
+fn a_file_of_many_private_keys_is_read_and_written_once() {
+    if !has("strace") {
+        return;
+    }
+    let sandbox = Sandbox::with_keyring();
+    let file = sandbox.work().join("many.gpg");
+    let import = |keys: &[&[u8]], merge: &[&str]| {
+        fs::write(&file, keys.concat()).unwrap();
+        let trace = sandbox.work().join("trace");
+        let output = sandbox
+            .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
+            .arg(&trace)
+            .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import"])
+            .args(merge)
+            .arg("many.gpg")
+            .output()
+            .unwrap();
+        let trace = fs::read_to_string(trace).unwrap();
+        for ring in ["/pgp-public\"", "/pgp-secret\""] {
+            let opened = trace.matches(ring).count();
+            assert!(opened < 12, "{ring}: {opened}");
+        }
+        super::Answer::of(output)
+    };
+    let pairs = pairs(44);
+    let secret: Vec<&[u8]> = pairs.iter().map(|pair| &pair.secret_bytes[..]).collect();
+    let told = |at: usize, what: &str, kind: &str| {
+        let name = pairs[at].fingerprint;
+        format!("Key with fingerprint {name} {what} {kind} keyring\n")
+    };
+    let added = "successfully added to the";
+    let both = |at| [told(at, added, "private"), told(at, added, "public")].concat();
+    // One is there, with its public half; what stands in front of it is stored.
+    let answer = import(&secret[..1], &[]);
+    assert_eq!((answer.exit, answer.stdout), (0, both(0)));
+    let file = [&secret[1..20], &secret[..1], &secret[20..]].concat();
+    let answer = import(&file, &[]);
+    assert_eq!(answer.exit, 2);
+    assert_eq!(answer.stdout, (1..20).map(both).collect::<String>());
+    assert!(
+        answer.stderr.contains("already belongs to the keyring"),
+        "{}",
+        answer.stderr
+    );
+    // Of one the public half is there, of another the private one.
+    assert_eq!(import(&[&pairs[20].public_bytes], &[]).exit, 0);
+    assert_eq!(import(&secret[21..22], &[]).exit, 0);
+    let name = pairs[21].fingerprint.to_string();
+    sandbox.ok(&["key", "remove", &name]);
+    let answer = import(&secret[20..23], &[]);
+    assert_eq!(answer.exit, 2);
+    assert_eq!(answer.stdout, told(20, added, "private"));
+    let answer = import(&secret[21..23], &[]);
+    assert_eq!(answer.exit, 0, "{}", answer.stderr);
+    assert_eq!(
+        answer.stdout,
+        [told(21, added, "public"), both(22)].concat()
+    );
+    // To be merged, nothing ends it.
+    let answer = import(&secret, &["--merge"]);
+    assert_eq!(answer.exit, 0, "{}", answer.stderr);
+    assert_eq!(answer.stdout.matches(added).count(), 2 * 21);
+    let unchanged = answer
+        .stdout
+        .lines()
+        .filter(|line| line.contains("unchanged"));
+    assert_eq!(unchanged.count(), 2 * 23, "{}", answer.stdout);
+    assert_eq!(sandbox.fingerprints(&["--secret"]).len(), 44 + 2);
+}
+
+/// As without `--merge`: large keyrings have a key or two that nobody can use.
+#[test]
+fn a_key_that_cannot_be_used_keeps_no_other_from_being_merged() {
+    let sandbox = Sandbox::with_keyring();
+    let keys = public_keys(3);
+    let (tag, body) = packets(&keys[0]).remove(0);
+    let bare = packet(tag, &body);
+    let file = sandbox.work().join("some.gpg");
+    fs::write(&file, [&keys[1][..], &bare, &keys[2]].concat()).unwrap();
+    for (args, what) in [
+        (&["key", "import", "some.gpg"][..], "added to"),
+        (&["key", "import", "--merge", "some.gpg"], "unchanged in"),
+    ] {
+        let answer = sandbox.run(args);
+        assert_eq!(answer.exit, 0, "{}", answer.stderr);
+        assert_eq!(answer.stdout.matches(what).count(), 2, "{}", answer.stdout);
+        let is_told = answer.stderr.contains("without any identities");
+        assert_eq!(is_told, args.len() > 3, "{}", answer.stderr);
+    }
+    fs::write(&file, bare).unwrap();
+    let answer = sandbox.run(&["key", "import", "--merge", "some.gpg"]);
+    assert_eq!(answer.exit, 2);
+    assert!(answer.stderr.starts_with("ERROR: "), "{}", answer.stderr);
 }
 
 #[test]

@@ -623,6 +623,10 @@ fn a_login_comes_from_flags_variables_files_or_a_helper() {
     home.write("docker/config.json", logins.as_bytes());
     good(&mut start(&[]));
     fs::remove_file(home.join("docker/config.json")).unwrap();
+    // Whoever keeps such files elsewhere has a link there.
+    std::os::unix::fs::symlink("../logins.json", home.join("docker/config.json")).unwrap();
+    good(&mut start(&[]));
+    fs::remove_file(home.join("docker/config.json")).unwrap();
     home.write("config/docker-config.json", logins.as_bytes());
     good(&mut start(&[]));
 }

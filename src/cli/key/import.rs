@@ -63,65 +63,87 @@ fn import_file(ui: &Ui, args: &Args, path: &Path) -> Result<(), String> {
     })?;
     let target = || Target::open(ui, args.global, args.keysdir.clone(), Purpose::Write);
     let mut prompt = Console;
+    // One kind at a time, in the order of the file.
     if args.merge.unwrap_or(false) {
         let updates = updates_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
         let target = target()?;
-        for run in updates.chunk_by(|one, next| !one.has_secret() && !next.has_secret()) {
-            match run {
-                [update] if update.has_secret() => {
-                    import_update(ui, args, update, &target, &named, &mut prompt)?;
-                }
-                run => merge_all(ui, run, &target, false, &named)?,
+        for run in updates.chunk_by(|one, next| one.has_secret() == next.has_secret()) {
+            if run.first().is_some_and(Update::has_secret) {
+                import_updates(ui, args, run, &target, &named, &mut prompt)?;
+            } else {
+                let run: Vec<_> = run.iter().map(|update| (update, false)).collect();
+                merge_all(ui, &run, &target, &named)?;
             }
         }
         return Ok(());
     }
     let entities = entities_from_armored_or_binary(&bytes).map_err(|e| named(e.to_string()))?;
     let target = target()?;
-    for run in entities.chunk_by(|one, next| !one.has_secret() && !next.has_secret()) {
-        match run {
-            [entity] if entity.has_secret() => {
-                let told = import_pair(ui, args, entity, &target, &mut prompt)?;
-                if !told {
-                    return Err(already_there(entity));
-                }
-            }
-            run => import_public(ui, run, target.public())?,
+    for run in entities.chunk_by(|one, next| one.has_secret() == next.has_secret()) {
+        match run.first().is_some_and(Entity::has_secret) {
+            true => import_pairs(ui, args, run, &target, &mut prompt)?,
+            false => import_public(ui, run, target.public())?,
         }
     }
     Ok(())
 }
 
-/// Adds a key with a secret part, or what is new about a known one.
-fn import_update(
+/// Adds keys with secret parts, or what is new about known ones, up to the first fault.
+fn import_updates(
     ui: &Ui,
     args: &Args,
-    update: &Update,
+    updates: &[Update],
     target: &Target,
     named: &dyn Fn(String) -> String,
     prompt: &mut dyn Prompt,
 ) -> Result<(), String> {
-    let entity = update.entity().ok().filter(Entity::has_secret);
-    let mut told = false;
-    if let Some(entity) = &entity
-        && !target.secret()?.holds(ui, entity)?
-    {
-        if import_pair(ui, args, entity, target, prompt)? {
-            return Ok(());
+    let entities: Vec<_> = updates
+        .iter()
+        .map(|update| update.entity().ok().filter(Entity::has_secret))
+        .collect();
+    let mut outcome = Ok(());
+    let mut ready = Vec::new();
+    // What is merged then, whether its private key was known, and what it is if not.
+    let mut others = Vec::new();
+    let mut known = match entities.iter().any(Option::is_some) {
+        true => fingerprints(&target.secret()?.load(ui)?),
+        false => HashSet::new(),
+    };
+    for (update, entity) in updates.iter().zip(&entities) {
+        match entity {
+            Some(entity) if known.insert(entity.fingerprint()) => {
+                match protected(ui, args, entity, prompt) {
+                    Ok(packets) => ready.push((entity, Some(packets))),
+                    Err(fault) => {
+                        outcome = Err(fault);
+                        break;
+                    }
+                }
+                others.push((update, false, Some(entity.fingerprint())));
+            }
+            Some(_) => others.push((update, true, None)),
+            None => others.push((update, false, None)),
         }
-        told = true;
     }
-    let is_told = entity.is_some() && !told;
-    merge_all(ui, std::slice::from_ref(update), target, is_told, named)
+    let stored: HashSet<_> = match ready.is_empty() {
+        true => HashSet::new(),
+        false => add_pairs(ui, &ready, target, true)?.into_iter().collect(),
+    };
+    // Both halves that came are there now.
+    let is_done = |new: &Option<Fingerprint>| new.is_some_and(|new| stored.contains(&new));
+    let others = others.iter().filter(|(_, _, new)| !is_done(new));
+    let others: Vec<_> = others.map(|(update, told, _)| (*update, *told)).collect();
+    merge_all(ui, &others, target, named).and(outcome)
 }
 
-/// Adds keys, or what is new about known ones, up to the first fault. The keyrings are read and
-/// written once: a file may hold any number of keys.
+/// Adds keys, or what is new about known ones. The keyrings are read and written once: a file may
+/// hold any number of keys.
+///
+/// What is of no use is told, and an error only if nothing else is there. With each stands whether it is told that nothing is new about its private key.
 fn merge_all(
     ui: &Ui,
-    updates: &[Update],
+    updates: &[(&Update, bool)],
     target: &Target,
-    tells_of_secret: bool,
     named: &dyn Fn(String) -> String,
 ) -> Result<(), String> {
     let lock = target.public().lock()?;
@@ -130,13 +152,13 @@ fn merge_all(
         Target::Local(folder) => Some(Work::load(ui, Ring::Local(folder, Which::Secret))?),
         Target::Global(_) => None,
     };
-    let mut told = Vec::new();
-    let outcome = updates.iter().try_for_each(|update| {
+    let (mut told, mut useless) = (Vec::new(), Vec::new());
+    let outcome = updates.iter().try_for_each(|(update, tells_of_secret)| {
         let merged = secret.as_mut().map(|secret| secret.merge(update));
         let merged = merged.transpose()?.flatten();
         match merged {
             Some((fingerprint, true)) => told.push((fingerprint, MERGED, "private")),
-            Some((fingerprint, false)) if tells_of_secret => {
+            Some((fingerprint, false)) if *tells_of_secret => {
                 told.push((fingerprint, UNCHANGED, "private"));
             }
             _ => {}
@@ -153,14 +175,23 @@ fn merge_all(
                 Ok(())
             }
             Err(_) if merged.is_some() => Ok(()),
-            Err(reason) => Err(match update.revoked_key_id() {
-                Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
-                None => named(reason.to_string()),
-            }),
+            Err(reason) => {
+                useless.push(match update.revoked_key_id() {
+                    Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
+                    None => named(reason.to_string()),
+                });
+                Ok(())
+            }
         }
     });
     for work in secret.iter().chain([&public]) {
         work.write(ui, &lock)?;
+    }
+    if told.is_empty() && outcome.is_ok() && !useless.is_empty() {
+        return Err(useless.swap_remove(0));
+    }
+    for text in useless {
+        ui.warning(text);
     }
     for (fingerprint, what, kind) in told {
         tell(fingerprint, what, kind)?;
@@ -281,39 +312,99 @@ impl Target {
     }
 }
 
-/// Stores both halves of a key; a half that is alone gets its other one.
-///
-/// Returns whether the public half was stored, and not there already.
-fn import_pair(
+/// Stores both halves of keys, up to the first that is known; a half that is alone gets its other
+/// one. The keyrings are read and written once: a file may hold any number of keys.
+fn import_pairs(
     ui: &Ui,
     args: &Args,
-    entity: &Entity,
+    entities: &[Entity],
     target: &Target,
     prompt: &mut dyn Prompt,
-) -> Result<bool, String> {
-    let (secret, public) = (target.secret()?, target.public());
+) -> Result<(), String> {
     // Before the questions, and again under the lock.
-    if secret.holds(ui, entity)? {
-        import_public(ui, std::slice::from_ref(entity), public)?;
-        return Ok(true);
+    let mut known = fingerprints(&target.secret()?.load(ui)?);
+    let mut ready = Vec::new();
+    let mut outcome = Ok(());
+    for entity in entities {
+        let packets = match known.insert(entity.fingerprint()) {
+            true => protected(ui, args, entity, prompt).map(Some),
+            false => Ok(None),
+        };
+        match packets {
+            Ok(packets) => ready.push((entity, packets)),
+            Err(fault) => {
+                outcome = Err(fault);
+                break;
+            }
+        }
     }
-    let bytes = protected(ui, args, entity, prompt)?;
+    add_pairs(ui, &ready, target, false).and(outcome)
+}
+
+/// A key with its secret part as it will be stored; nothing if that is in the keyring.
+type Ready<'e> = (&'e Entity, Option<Zeroizing<Vec<u8>>>);
+
+/// Adds what the keyrings do not have of these keys. A public half that is there ends it, unless
+/// `is_merged` says that it will be merged then.
+///
+/// Returns the keys whose public half was added.
+fn add_pairs(
+    ui: &Ui,
+    ready: &[Ready<'_>],
+    target: &Target,
+    is_merged: bool,
+) -> Result<Vec<Fingerprint>, String> {
+    let (secret, public) = (target.secret()?, target.public());
     let lock = secret.lock()?;
-    if secret.holds(ui, entity)? {
-        return Err(already_there(entity));
+    let mut secrets = fingerprints(&secret.load(ui)?);
+    let mut publics = fingerprints(&public.load(ui)?);
+    let room = ready.iter().flat_map(|(_, packets)| packets);
+    let room = room.map(|packets| packets.len()).sum();
+    let mut new_secret = Zeroizing::new(Vec::with_capacity(room));
+    let mut new_public = Vec::new();
+    let (mut told, mut added) = (Vec::new(), Vec::new());
+    let mut known = None;
+    for (entity, packets) in ready {
+        let fingerprint = entity.fingerprint();
+        match packets {
+            // Somebody else was faster.
+            Some(_) if !secrets.insert(fingerprint) => {
+                known = Some(entity);
+                break;
+            }
+            Some(packets) => {
+                new_secret.extend_from_slice(packets);
+                told.push((fingerprint, "private"));
+            }
+            None => {}
+        }
+        if publics.insert(fingerprint) {
+            new_public.extend(entity.public_bytes());
+            told.push((fingerprint, "public"));
+            added.push(fingerprint);
+        } else if !is_merged {
+            known = Some(entity);
+            break;
+        }
     }
-    let public_there = public.holds(ui, entity)?;
-    if !public_there {
-        // First, so that a crash in between leaves no secret key that nobody
-        // can verify.
-        public.append(&lock, &entity.public_bytes())?;
+    // First, so that a crash in between leaves no secret key that nobody can verify.
+    if !new_public.is_empty() {
+        public.append(&lock, &new_public)?;
     }
-    secret.append(&lock, &bytes)?;
-    tell(entity.fingerprint(), ADDED, "private")?;
-    if !public_there {
-        tell(entity.fingerprint(), ADDED, "public")?;
+    if !new_secret.is_empty() {
+        secret.append(&lock, &new_secret)?;
     }
-    Ok(!public_there)
+    for (fingerprint, kind) in told {
+        tell(fingerprint, ADDED, kind)?;
+    }
+    match known {
+        Some(entity) => Err(already_there(entity)),
+        None => Ok(added),
+    }
+}
+
+fn fingerprints(keyring: &Keyring) -> HashSet<Fingerprint> {
+    keyring.entities().iter().map(Entity::fingerprint).collect()
 }
 
 /// The secret key as it will be stored: every secret part under one passphrase.
@@ -361,8 +452,7 @@ fn protected(
 /// any number of keys.
 fn import_public(ui: &Ui, entities: &[Entity], ring: Ring<'_>) -> Result<(), String> {
     let lock = ring.lock()?;
-    let stored = ring.load(ui)?;
-    let mut known: HashSet<_> = stored.entities().iter().map(Entity::fingerprint).collect();
+    let mut known = fingerprints(&ring.load(ui)?);
     let count = entities
         .iter()
         .take_while(|e| known.insert(e.fingerprint()));

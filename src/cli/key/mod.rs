@@ -14,7 +14,7 @@ use super::Error;
 use super::sign::parse_keyring;
 use crate::disk::files::Lock;
 use crate::disk::keyring::{GlobalKeyring, KeyringFolder, Purpose, Which};
-use crate::key::pgp::{Entity, Keyring};
+use crate::key::pgp::Keyring;
 use crate::ui::Ui;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -94,10 +94,6 @@ impl Ring<'_> {
         };
         let bytes = bytes.map_err(|error| error.to_string())?;
         parse_keyring(ui, &bytes, &self.file()).map_err(|error| error.to_string())
-    }
-
-    fn holds(&self, ui: &Ui, entity: &Entity) -> Result<bool, String> {
-        Ok(self.load(ui)?.position(&entity.fingerprint()).is_some())
     }
 
     fn lock(&self) -> Result<Lock, String> {

@@ -9,6 +9,7 @@ use super::artifacts::{self, Role};
 use super::{RegistryArgs, SCHEME, hint, parse_reference};
 use crate::digest::Digest;
 use crate::key::pem::PublicKey;
+use crate::net::http::Allowance;
 use crate::net::registry::{self, Access, Blob, Session};
 use crate::oci::layout_view::OciLayout;
 use crate::oci::manifest::{ImageIndex, ImageManifest, Kind};
@@ -19,11 +20,16 @@ use crate::verify::layout::{self, Checked};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Most bytes of documents and payloads that are read.
 const MOST_BYTES: usize = 64 << 20;
 /// As much, where attestations are asked for: a bill of materials can be long.
 const MOST_ATTESTED: usize = 256 << 20;
+/// What all requests may take together, and a second more for each [`LEAST_RATE`] bytes: thousands
+/// of signatures could come at the pace that one large file may have.
+const FREE_TIME: Duration = Duration::from_secs(15 * 60);
+const LEAST_RATE: u64 = 64 << 10;
 /// Larger payloads are read again where they are needed again.
 const KEPT: usize = 1 << 20;
 /// Most images of an index whose signatures are looked for.
@@ -74,6 +80,7 @@ fn open<T>(
     let reference = parse_reference(text).map_err(Error::fatal)?;
     let connection = args.connect()?;
     let session = connection.session(ui, &reference, Access::Pull)?;
+    let session = session.with_allowance(Allowance::new(FREE_TIME, LEAST_RATE));
     let store = Store {
         session: &session,
         documents: RefCell::default(),

@@ -207,7 +207,7 @@ impl Connection {
             .into_iter()
             .flatten()
         {
-            match lookup(&file, registry, repository) {
+            match lookup(&followed(&file), registry, repository) {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
                 Err(error) if is_own => return Err(Error::fatal(error)),

@@ -4,10 +4,12 @@ use super::challenge::Challenge;
 use super::{Candidates, Error, TokenLogin, fetch_token, ping, refusal};
 use crate::net::Url;
 use crate::net::download::{Patience, Retry, is_transient, passing};
-use crate::net::http::{self, Authorization, Client, Incoming, Pace, Request, Response, Upload};
+use crate::net::http::{
+    self, Allowance, Authorization, Client, Incoming, Pace, Request, Response, Upload,
+};
 use crate::remote::Secret;
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What somebody has to show to a registry.
@@ -39,6 +41,7 @@ pub struct Session<'a> {
     credential: Option<Credential>,
     plain: bool,
     pub(super) patience: Patience,
+    allowance: Option<Arc<Allowance>>,
     base: OnceLock<Url>,
     challenge: Mutex<Option<Challenge>>,
     authorization: Mutex<HashMap<Vec<String>, Authorization>>,
@@ -82,6 +85,7 @@ impl<'a> Session<'a> {
             credential,
             plain,
             patience: Patience::default(),
+            allowance: None,
             base: OnceLock::new(),
             challenge: Mutex::new(None),
             authorization: Mutex::new(HashMap::new()),
@@ -118,6 +122,13 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Limits the time of all requests together.
+    #[must_use]
+    pub fn with_allowance(mut self, allowance: Allowance) -> Self {
+        self.allowance = Some(Arc::new(allowance));
         self
     }
 
@@ -295,6 +306,7 @@ impl<'a> Session<'a> {
             pace: Pace::Idle,
             plain: self.plain,
             max_body: super::content::MAX_MANIFEST,
+            allowance: self.allowance.clone(),
             ..Request::get(ask.url.clone())
         };
         if own {
