@@ -292,6 +292,24 @@ fn a_bundle_attests_what_is_about_the_image_and_no_mere_signature() {
     }
 }
 
+/// What the key signed that an image is, in an envelope without a bundle around it.
+#[test]
+fn an_envelope_attests_what_is_about_the_image() {
+    let image = sha(&real(IMAGE));
+    let other = format!("the statement is not about {image}");
+    for (about, wanted) in [
+        (image.clone(), Ok("https://example.org/p".to_owned())),
+        (sha(b"another image"), Err(other)),
+    ] {
+        let bundle: Value = serde_json::from_slice(&attestation(&about)).unwrap();
+        let envelope = bundle["dsseEnvelope"].to_string().into_bytes();
+        let mut scene = Scene::image();
+        let layer = scene.add("application/vnd.dsse.envelope.v1+json", envelope);
+        scene.attach("att", &[layer]);
+        assert_eq!(scene.attested(), both(Ok(vec![wanted])));
+    }
+}
+
 #[test]
 fn a_bundle_of_a_file_is_an_image_entry_of_cosign_that_is_about_the_image() {
     let about = |subject: &[u8], media_type: &str| {
