@@ -119,3 +119,19 @@ fn decode_block(label: &[u8], lines: &[&[u8]]) -> Option<Block> {
         body,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Go 1.26 does; rustls-pki-types reads the second of them.
+    #[test]
+    fn base64_has_its_padding() {
+        let text = encode_block("X", b"ab");
+        assert_eq!(text, "-----BEGIN X-----\nYWI=\n-----END X-----\n");
+        assert_eq!(first_block(text.as_bytes()).unwrap().body.as_slice(), b"ab");
+        for wrong in ["YWI", "YWI==", "YWI=YWI=", "YW="] {
+            assert!(first_block(text.replace("YWI=", wrong).as_bytes()).is_err());
+        }
+    }
+}

@@ -408,6 +408,7 @@ mod tests {
         assert!(statement.is_about(&image()));
         let other = Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
         assert!(!statement.is_about(&other));
+        assert_eq!(statement.about(), BTreeSet::from([image().to_string()]));
         let newer = text.replace("Statement/v0.1", "Statement/v1");
         assert!(
             Statement::parse(newer.as_bytes())

@@ -264,7 +264,7 @@ impl Config {
         let mut names: Vec<_> = self.remotes.iter().collect();
         names.sort_by(|(a, _), (b, _)| yaml::natural(a, b));
         for (name, endpoint) in names {
-            let _ = writeln!(out, "{STEP}{}:", yaml::scalar(name));
+            yaml::open(&mut out, STEP, name);
             endpoint.write(&mut out);
         }
         if !self.credentials.is_empty() {
@@ -730,6 +730,20 @@ mod tests {
             let bare = quoted.to_string();
             let bare = bare.trim_matches('"');
             assert_eq!(written.matches(bare).count(), 4, "{}", &*written);
+        }
+    }
+
+    /// The names that users choose are written in another place than unknown keys.
+    #[test]
+    fn endpoints_with_long_names_survive_a_rewrite() {
+        for name in ["n".repeat(1001), "n \u{e9}: ".repeat(300)] {
+            let quoted = Value::from(name.as_str());
+            let text = format!("Active: a\nRemotes:\n  ? {quoted}\n  :\n    URI: h\n");
+            let config = parse(&text);
+            assert_eq!(config.remotes[&name].uri, "h");
+            let again = parse(&config.to_yaml());
+            assert_eq!(again.remotes[&name].uri, "h");
+            assert_eq!(*again.to_yaml(), *config.to_yaml());
         }
     }
 

@@ -119,6 +119,15 @@ pub(super) fn line(out: &mut String, indent: &str, key: &str, value: &str) {
     };
 }
 
+/// Adds `key:` in front of what is below it.
+pub(super) fn open(out: &mut String, indent: &str, key: &str) {
+    let key = scalar(key);
+    let _ = match is_long(&key) {
+        true => writeln!(out, "{indent}? {key}\n{indent}:"),
+        false => writeln!(out, "{indent}{key}:"),
+    };
+}
+
 fn is_plain(text: &str) -> bool {
     let starts = text
         .chars()

@@ -755,11 +755,16 @@ mod tests {
             serde_json::from_slice(&seal(SIF_METADATA_TYPE, &payload, &signers(1)).unwrap())
                 .unwrap();
         let entry = text["signatures"][0].clone();
-        text["signatures"] = vec![entry; 65].into();
-        assert_eq!(
-            refusal(text.to_string().as_bytes(), &[key.public().clone()]),
-            format!("{FAILED}too many signatures (65, limit 63)")
-        );
+        let mut opened = |count: usize| {
+            text["signatures"] = vec![entry.clone(); count].into();
+            let keys = [key.public().clone()];
+            open(text.to_string().as_bytes(), SIF_METADATA_TYPE, &keys).map_err(|e| e.to_string())
+        };
+        assert!(opened(63).is_ok());
+        for count in [64, 65] {
+            let told = format!("{FAILED}too many signatures ({count}, limit 63)");
+            assert_eq!(opened(count).err(), Some(told));
+        }
     }
 
     #[test]

@@ -277,6 +277,34 @@ fn a_hash_that_nobody_knows_is_refused_before_the_signature_is_read() {
     }
 }
 
+/// One name could be as long as a signature may be.
+#[test]
+fn only_a_name_of_sensible_length_is_told_of_a_stranger() {
+    let entry = |name: &str| format!(r#"{{"keyid":"{name}","sig":"AAAA"}}"#);
+    let names = [
+        "x".repeat(257),
+        "y".repeat(256),
+        "SHA256:z".to_owned(),
+        String::new(),
+        "SHA256:z".to_owned(),
+    ];
+    let entries: Vec<_> = names.iter().map(|name| entry(name)).collect();
+    let envelope = format!(
+        r#"{{"payloadType":"{}","payload":"e30=","signatures":[{}]}}"#,
+        dsse::SIF_METADATA_TYPE,
+        entries.join(",")
+    );
+    let extra = Extra::Signature {
+        hash: SignatureHash::Sha256,
+        fingerprint: [0; 20],
+    };
+    let image = with_signature(&bare(), group(1), extra, envelope.into_bytes());
+    let report = report(&image, selection(&[1], &[], Legacy::No));
+    let of_stranger = &report.signatures[0];
+    assert!(of_stranger.unknown_signer);
+    assert_eq!(of_stranger.claimed, names[1..3]);
+}
+
 #[test]
 fn of_several_objects_that_are_not_signed_the_first_in_the_table_is_named() {
     let digest = "0".repeat(64);
@@ -403,4 +431,46 @@ fn the_bad_byte_of_a_signature_is_named_where_go_names_it() {
         assert_eq!(cosign::decode_signature(text), Err(at), "{text:?}");
     }
     assert_eq!(cosign::decode_signature("AA\r\nAA\n"), Ok(vec![0; 3]));
+}
+
+/// Advice, which may name only what the signature itself names.
+#[test]
+fn a_signature_that_no_key_can_judge_tells_whom_it_names() {
+    let claimed = |material: &KeyMaterial, extra: Extra, data: Vec<u8>| {
+        let image = with_signature(&bare(), group(1), extra, data);
+        let parsed = Image::parse(&image).unwrap();
+        let request = Request {
+            selection: selection(&[1], &[], Legacy::No),
+            demands: Demands::default(),
+            examine_all: true,
+            now: NOW,
+            threads: 1,
+        };
+        let report = native(&parsed, material, &request).unwrap();
+        let [signature] = &report.signatures[..] else {
+            panic!("{} signatures", report.signatures.len());
+        };
+        assert!(signature.unknown_signer && report.failure().is_some());
+        signature.claimed.clone()
+    };
+    let named = |fingerprint: [u8; 20]| Extra::Signature {
+        hash: SignatureHash::Sha256,
+        fingerprint,
+    };
+    let key = keyring("gpg/ed25519.sec").into_entities().remove(0);
+    let own: [u8; 20] = key.fingerprint().as_bytes().try_into().unwrap();
+    let nobody = KeyMaterial::of_keyrings(Vec::new());
+    let pgp = |fingerprint| claimed(&nobody, named(fingerprint), sealed("{}"));
+    assert_eq!(pgp(own), [hex::encode_upper(own)]);
+    // The descriptor, which is not signed, names another key.
+    assert_eq!(pgp([0x11; 20]), [hex::encode_upper(&own[12..])]);
+    let key = PublicKey::from_pem(&fixture("peers/cosign/keys/p256.pub")).unwrap();
+    let other = KeyMaterial::of_keys(vec![key.into()]);
+    let entry = |id: &str| format!(r#"{{"keyid":"{id}","sig":"MEUC"}}"#);
+    let entries = ["b", "a", "b"].map(entry).join(",");
+    let envelope = format!(
+        r#"{{"payloadType":"application/vnd.sylabs.sif-metadata+json","payload":"e30=","signatures":[{entries}]}}"#
+    );
+    let dsse = claimed(&other, named([0; 20]), envelope.into_bytes());
+    assert_eq!(dsse, ["b", "a"]);
 }

@@ -381,6 +381,31 @@ fn a_file_of_many_private_keys_is_read_and_written_once() {
     assert_eq!(sandbox.fingerprints(&["--secret"]).len(), 44 + 2);
 }
 
+/// As without `--merge`: large keyrings have a key or two that nobody can use.
+#[test]
+fn a_key_that_cannot_be_used_keeps_no_other_from_being_merged() {
+    let sandbox = Sandbox::with_keyring();
+    let keys = public_keys(3);
+    let (tag, body) = packets(&keys[0]).remove(0);
+    let bare = packet(tag, &body);
+    let file = sandbox.work().join("some.gpg");
+    fs::write(&file, [&keys[1][..], &bare, &keys[2]].concat()).unwrap();
+    for (args, what) in [
+        (&["key", "import", "some.gpg"][..], "added to"),
+        (&["key", "import", "--merge", "some.gpg"], "unchanged in"),
+    ] {
+        let answer = sandbox.run(args);
+        assert_eq!(answer.exit, 0, "{}", answer.stderr);
+        assert_eq!(answer.stdout.matches(what).count(), 2, "{}", answer.stdout);
+        let is_told = answer.stderr.contains("without any identities");
+        assert_eq!(is_told, args.len() > 3, "{}", answer.stderr);
+    }
+    fs::write(&file, bare).unwrap();
+    let answer = sandbox.run(&["key", "import", "--merge", "some.gpg"]);
+    assert_eq!(answer.exit, 2);
+    assert!(answer.stderr.starts_with("ERROR: "), "{}", answer.stderr);
+}
+
 #[test]
 fn a_key_with_thousands_of_self_signatures_is_refused() {
     let sandbox = Sandbox::with_keyring();

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sigsif::ecl::{self, Config, Means, Semantics};
 use sigsif::key::pgp::{Keyring, entities_from_armored_or_binary};
 use sigsif::report::Origin;
+use sigsif::scope::Selection;
 use sigsif::sif::Image;
 use sigsif::verify::KeyMaterial;
 use std::collections::BTreeMap;
@@ -309,6 +310,49 @@ fn the_cases_of_the_originals_tests() {
         .expect(0)
         .says("WARNING: Apptainer runs this image although no signature of it was verified");
     site.check(&[], "two").expect(255).says(unknown);
+}
+
+/// Source: sylabs/sif, `AllSignedBy` and `AnySignedBy`: white lists want who signed every object
+/// group, black lists who signed any.
+#[test]
+fn who_signed_one_of_two_groups_did_not_sign_the_image() {
+    let bench = Bench::new();
+    let material = bench.material();
+    let seal = |image: &[u8], seal: Seal, group: u32| {
+        let selection = Selection {
+            groups: vec![group],
+            ..Selection::default()
+        };
+        bench.seal(image, seal, &selection)
+    };
+    let bare = read_peers("native/two-groups-unsigned.sif");
+    let halves = seal(&seal(&bare, Seal::Alice, 1), Seal::Bob, 2);
+    let whole = seal(&halves, Seal::Alice, 2);
+    let name = |seal| bench.required(seal).keys[0].to_string();
+    let (alice, bob) = (name(Seal::Alice), name(Seal::Bob));
+    let required = "image not signed by required entities";
+    let forbidden = "image signed by a forbidden entity";
+    for (image, mode, keys, told) in [
+        (&halves, "whitelist", vec![&alice], required),
+        (&halves, "whitelist", vec![&bob], required),
+        (&halves, "whitelist", vec![&alice, &bob], required),
+        (&halves, "whitestrict", vec![&alice, &bob], required),
+        (&halves, "blacklist", vec![&alice], forbidden),
+        (&halves, "blacklist", vec![&bob], forbidden),
+        (&whole, "whitelist", vec![&bob], required),
+        (&whole, "whitestrict", vec![&alice, &bob], required),
+        (&whole, "whitelist", vec![&alice], ""),
+        (&whole, "whitelist", vec![&alice, &bob], ""),
+        (&whole, "whitestrict", vec![&alice], ""),
+        (&whole, "blacklist", vec![&bob], forbidden),
+    ] {
+        let list = format!("activated = true\n[[execgroup]]\nmode = '{mode}'\nkeyfp = {keys:?}");
+        let config = Config::parse(list.as_bytes()).expect("a list");
+        for semantics in [Semantics::Singularity, Semantics::Apptainer] {
+            let found = judged(image, &material, &config, semantics);
+            assert_eq!(found, told, "{mode} {keys:?} {semantics:?}");
+        }
+    }
 }
 
 #[test]

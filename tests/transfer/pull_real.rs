@@ -682,3 +682,33 @@ fn what_is_pulled_runs_under_singularity() {
         runs("back.sif").unwrap().expect(0);
     }
 }
+
+#[test]
+fn layers_that_skopeo_compressed_with_zstd_are_those_that_it_was_given() {
+    let mut made = Vec::new();
+    for format in ["gzip", "zstd", "zstd:chunked"] {
+        // One registry each: skopeo does not compress again what a registry has in another form.
+        let Some(peer) = Peer::start() else { return };
+        let layout = Layout::new(&peer.home);
+        let tar = "application/vnd.oci.image.layer.v1.tar";
+        layout.finish(&layout.image_of("amd64", &[lower(), upper()], tar));
+        let from = format!("oci:{}", layout.path());
+        let image = format!("docker://{}/lab/x:1", peer.host());
+        let copy = ["copy", "--dest-tls-verify=false", "--dest-compress-format"];
+        let copied = peer.skopeo(&[&copy[..], &[format, &from, &image]].concat());
+        let Some(copied) = copied else { return };
+        copied.expect(0);
+        let raw = peer.skopeo(&["inspect", "--raw", "--tls-verify=false", &image]);
+        let raw: Value = serde_json::from_slice(&raw.unwrap().expect(0).stdout).unwrap();
+        let named = format!("{tar}+{}", format.split(':').next().unwrap());
+        assert_eq!(raw["layers"][0]["mediaType"], named);
+        let layers = ["--keep-layers=false", "--keep-layers"].map(|keep| {
+            let args = ["--no-https", "--force", keep];
+            run(&mut sigsif_pull(&peer, &args, "x.sif", "lab/x:1")).expect(0);
+            unpacked(&peer.home, "x.sif")
+        });
+        assert_eq!(layers.each_ref().map(Vec::len), [1, 2]);
+        made.push(layers);
+    }
+    assert!(made.iter().all(|layers| *layers == made[0]));
+}

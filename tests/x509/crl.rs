@@ -4,8 +4,8 @@ use super::lab::{AS_IS, Party, key, revocation, root};
 use super::support;
 use proptest::prelude::*;
 use rcgen::{
-    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, RevocationReason, SerialNumber,
-    date_time_ymd,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, CustomExtension, RevocationReason,
+    SerialNumber, date_time_ymd,
 };
 use sigsif::key::crl::{Crl, Error as CrlError};
 use sigsif::key::x509::{Error, Moment, Trust};
@@ -211,6 +211,17 @@ fn lists_age_but_what_they_revoked_stays_revoked() {
             "the CRL is from the future (2031-01-01T00:00:00Z)"
         )
     );
+    // To the second, as OpenSSL's `X509_cmp_time` has the end; clocks may differ by five minutes.
+    let turn = 1_924_992_000;
+    let at = |at| Moment { at, now: at };
+    let until = house
+        .middle
+        .crl(&[], &|list| list.next_update = date_time_ymd(2031, 1, 1));
+    let judge = |list: &Crl, moment| house.judge_at(vec![top.clone(), list.clone()], moment);
+    assert_eq!(judge(&young, at(turn - 300)), Ok(()));
+    assert!(judge(&young, at(turn - 301)).is_err());
+    assert_eq!(judge(&until, at(turn - 1)), Ok(()));
+    assert!(judge(&until, at(turn)).is_err());
     // As of a day in the past, by a list made since then: what is known now counts.
     let later = Moment {
         at: NOW,
@@ -238,6 +249,36 @@ fn lists_age_but_what_they_revoked_stays_revoked() {
         house.judge_at(vec![top, bad], before),
         Err(Error::Revoked { .. })
     ));
+}
+
+#[test]
+fn of_several_lists_the_youngest_is_named() {
+    let house = house();
+    let top = house.top.crl(&[], &|_| {});
+    let made = |year| {
+        house
+            .middle
+            .crl(&[], &|list| list.this_update = date_time_ymd(year, 1, 1))
+    };
+    let named = |lists: [Crl; 3]| {
+        let crls = lists.into_iter().chain([top.clone()]).collect();
+        let chain = house
+            .trust(crls)
+            .validate(&house.signer.certificate(), MOMENT)
+            .expect("a chain");
+        let first = chain.links().next().and_then(|link| link.crl.cloned());
+        first.expect("a list").this_update
+    };
+    // 2024-01-01.
+    let youngest = 1_704_067_200;
+    let (a, b, c) = (made(2022), made(2023), made(2024));
+    for lists in [
+        [a.clone(), b.clone(), c.clone()],
+        [c.clone(), b.clone(), a.clone()],
+        [b, c, a],
+    ] {
+        assert_eq!(named(lists), youngest);
+    }
 }
 
 #[test]
@@ -306,6 +347,25 @@ fn a_list_says_nothing_outside_its_scope() {
     };
     assert_eq!(judge(&pointing("http://a/crl")), Ok(()));
     assert_eq!(judge(&pointing("http://b/crl")), unknown("CN=Signer", why));
+    // RFC 5280 5.2.5, 6.3.3: where it names a list of some reasons, or of another issuer, that list
+    // does not clear it.
+    let at_point = |more: &[u8]| {
+        let wrap = |tag: u8, inner: &[u8]| {
+            let length = u8::try_from(inner.len()).expect("short");
+            [&[tag, length], inner].concat()
+        };
+        let name = wrap(0xa0, &wrap(0xa0, &wrap(0x86, b"http://a/crl")));
+        let points = wrap(0x30, &wrap(0x30, &[&name, more].concat()));
+        house.middle.signer("Signer", key(), &|p| {
+            let extension = CustomExtension::from_oid_content(&[2, 5, 29, 31], points.clone());
+            p.custom_extensions.push(extension);
+        })
+    };
+    let (reasons, issuer) = (b"\x81\x02\x06\x40", b"\xa2\x0a\x86\x08http://a");
+    assert_eq!(judge(&at_point(b"")), Ok(()));
+    for more in [&reasons[..], issuer, &[&reasons[..], issuer].concat()] {
+        assert_eq!(judge(&at_point(more)), unknown("CN=Signer", why));
+    }
 }
 
 #[test]

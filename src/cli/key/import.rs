@@ -136,10 +136,10 @@ fn import_updates(
     merge_all(ui, &others, target, named).and(outcome)
 }
 
-/// Adds keys, or what is new about known ones, up to the first fault. The keyrings are read and
-/// written once: a file may hold any number of keys.
+/// Adds keys, or what is new about known ones. The keyrings are read and written once: a file may
+/// hold any number of keys.
 ///
-/// With each stands whether it is told that nothing is new about its private key.
+/// What is of no use is told, and an error only if nothing else is there. With each stands whether it is told that nothing is new about its private key.
 fn merge_all(
     ui: &Ui,
     updates: &[(&Update, bool)],
@@ -152,7 +152,7 @@ fn merge_all(
         Target::Local(folder) => Some(Work::load(ui, Ring::Local(folder, Which::Secret))?),
         Target::Global(_) => None,
     };
-    let mut told = Vec::new();
+    let (mut told, mut useless) = (Vec::new(), Vec::new());
     let outcome = updates.iter().try_for_each(|(update, tells_of_secret)| {
         let merged = secret.as_mut().map(|secret| secret.merge(update));
         let merged = merged.transpose()?.flatten();
@@ -175,14 +175,23 @@ fn merge_all(
                 Ok(())
             }
             Err(_) if merged.is_some() => Ok(()),
-            Err(reason) => Err(match update.revoked_key_id() {
-                Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
-                None => named(reason.to_string()),
-            }),
+            Err(reason) => {
+                useless.push(match update.revoked_key_id() {
+                    Some(id) => format!("the revoked key {id:016X} is not in the keyring"),
+                    None => named(reason.to_string()),
+                });
+                Ok(())
+            }
         }
     });
     for work in secret.iter().chain([&public]) {
         work.write(ui, &lock)?;
+    }
+    if told.is_empty() && outcome.is_ok() && !useless.is_empty() {
+        return Err(useless.swap_remove(0));
+    }
+    for text in useless {
+        ui.warning(text);
     }
     for (fingerprint, what, kind) in told {
         tell(fingerprint, what, kind)?;
