@@ -176,6 +176,12 @@ const LISTED: &[Listed] = &[
         answers: false,
         why: "packets are read to another place before the fault is met",
     },
+    Listed {
+        ours: &["armor invalid"],
+        theirs: &[],
+        answers: true,
+        why: "a carriage return inside of a line of base64 is refused",
+    },
 ];
 
 fn fixture() -> PathBuf {
