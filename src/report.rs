@@ -118,6 +118,8 @@ pub enum Unmet {
 
 /// Most names of keys that are reported of a signature that no key at hand can judge.
 pub const MAX_CLAIMED: usize = 16;
+/// Longest of these names, in bytes; a longer one names nobody.
+pub const MAX_CLAIM: usize = 256;
 
 /// What was found out about one signature object.
 #[derive(Clone, Debug)]

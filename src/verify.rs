@@ -22,8 +22,8 @@ use crate::key::pgp::Keyring;
 use crate::payload::{legacy, native};
 use crate::policy::{self, Demands, Tolerated};
 use crate::report::{
-    CertificateFacts, Failure, Format, KeySigner, MAX_CLAIMED, ObjectSummary, Origin, PgpSigner,
-    Report, SignatureReport, Signer, Subject,
+    CertificateFacts, Failure, Format, KeySigner, MAX_CLAIM, MAX_CLAIMED, ObjectSummary, Origin,
+    PgpSigner, Report, SignatureReport, Signer, Subject,
 };
 use crate::scope::{self, Selection, Task};
 use crate::sif::digests::{Digests, Extent, Wanted};
@@ -430,7 +430,8 @@ impl<'i, 'a> Opener<'i, 'a> {
                 let mut seen = HashSet::new();
                 let names = dsse::entries(data).unwrap_or_default().into_iter();
                 names
-                    .filter(|name| !name.is_empty() && seen.insert(name.clone()))
+                    .filter(|name| (1..=MAX_CLAIM).contains(&name.len()))
+                    .filter(|name| seen.insert(name.clone()))
                     .take(MAX_CLAIMED)
                     .collect()
             }

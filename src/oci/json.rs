@@ -7,7 +7,7 @@ use crate::gojson;
 use serde::de::{self, Deserializer, MapAccess};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 /// A JSON object: its members in their order, the values as they were written.
@@ -28,12 +28,13 @@ impl Object {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The members whose values are strings, in their order.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, String)> {
-        self.0.iter().filter_map(|(name, value)| {
-            let text = serde_json::from_str(value.get()).ok()?;
-            Some((name.as_str(), text))
-        })
+    /// The members, all of them strings, by name; one that is `null` is left out.
+    pub(super) fn texts(&self) -> Result<BTreeMap<String, String>, serde_json::Error> {
+        let texts = self.0.iter().map(|(name, value)| {
+            let text: Option<String> = serde_json::from_str(value.get())?;
+            Ok(text.map(|text| (name.clone(), text)))
+        });
+        texts.filter_map(Result::transpose).collect()
     }
 
     /// The string value of a member.

@@ -11,6 +11,7 @@
 use super::build::{INDEX_TYPE, MANIFEST_TYPE, REF_NAME};
 use super::json::Object;
 use crate::digest::Digest;
+use crate::gojson;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -137,7 +138,7 @@ pub struct ContentDescriptor {
     pub digest: Digest,
     /// Length of the content in bytes, as claimed; never negative.
     pub size: u64,
-    /// Annotations; values that are no text are left out.
+    /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// Platform of an image in an index.
     pub platform: Option<Platform>,
@@ -167,8 +168,13 @@ impl ContentDescriptor {
                 "annotations",
                 "platform",
                 "artifactType",
+                "urls",
+                "data",
             ],
         )?;
+        // Not used, but nobody reads a document in which they are something else.
+        optional::<Vec<Option<String>>>(&object, "urls")?;
+        optional::<String>(&object, "data")?;
         let digest: String = required(&object, "digest")?;
         Ok(Self {
             media_type: optional(&object, "mediaType")?.unwrap_or_default(),
@@ -201,7 +207,11 @@ impl ImageIndex {
     /// # Errors
     /// As [`Error`] says.
     pub fn parse(json: &[u8]) -> Result<Self, Error> {
-        let object = document(json, &["mediaType", "manifests", "annotations"])?;
+        let object = document(
+            json,
+            &["schemaVersion", "mediaType", "manifests", "annotations"],
+        )?;
+        optional::<i64>(&object, "schemaVersion")?;
         let media_type: Option<String> = optional(&object, "mediaType")?;
         require_kind(media_type.as_deref(), Kind::Index)?;
         forbid(&object, &["config", "layers"])?;
@@ -239,6 +249,7 @@ impl ImageManifest {
         let object = document(
             json,
             &[
+                "schemaVersion",
                 "mediaType",
                 "config",
                 "layers",
@@ -247,6 +258,7 @@ impl ImageManifest {
                 "artifactType",
             ],
         )?;
+        optional::<i64>(&object, "schemaVersion")?;
         let media_type: Option<String> = optional(&object, "mediaType")?;
         require_kind(media_type.as_deref(), Kind::Image)?;
         forbid(&object, &["manifests"])?;
@@ -314,7 +326,7 @@ fn document(json: &[u8], known: &[&str]) -> Result<Object, Error> {
 fn members(json: &[u8], known: &[&str]) -> Result<Object, Error> {
     let object = Object::parse(json)?;
     let odd = object.names().find(|name| {
-        let same = |known: &&&str| known.eq_ignore_ascii_case(name);
+        let same = |known: &&&str| gojson::folds_to(name, known);
         known.iter().find(same).is_some_and(|known| known != name)
     });
     match odd {
@@ -347,11 +359,7 @@ fn descriptors(object: &Object, name: &str) -> Result<Vec<ContentDescriptor>, Er
 
 fn annotations(object: &Object) -> Result<BTreeMap<String, String>, Error> {
     match object.get("annotations") {
-        Some(value) if value.get() != "null" => {
-            let object = Object::parse(value.get().as_bytes())?;
-            let texts = object.texts();
-            Ok(texts.map(|(name, text)| (name.to_owned(), text)).collect())
-        }
+        Some(value) if value.get() != "null" => Ok(Object::parse(value.get().as_bytes())?.texts()?),
         _ => Ok(BTreeMap::new()),
     }
 }
@@ -401,10 +409,32 @@ mod tests {
         let refused = |text: &str| index(text).unwrap_err().to_string();
         assert!(refused(&entry(r#","size":1"#)).contains("duplicate member \"size\""));
         assert!(refused(&entry(r#","Digest":"x""#)).contains("\"Digest\""));
+        // Go takes the long s for an s: the last of these counts there.
+        let long_s = index("").and(ImageIndex::parse(
+            "{\"manifests\":[],\"manife\u{17f}ts\":[]}".as_bytes(),
+        ));
+        assert!(matches!(long_s, Err(Error::Ambiguous(_))));
         assert!(refused(&entry("").replace("901", "-1")).contains("invalid value"));
         assert!(refused(&entry("").replace("901", "1e3")).contains("invalid type"));
         assert!(refused(&entry("").replace("901", &"9".repeat(40))).contains("malformed JSON"));
         assert!(refused(&entry("").replace("1d47", "1D47")).contains("malformed digest"));
+        // As go-containerregistry 0.21.7, "cannot unmarshal .. into Go struct field": members
+        // that are not used, and annotations that are no text.
+        for more in [
+            r#","annotations":{"a":1}"#,
+            r#","annotations":{"a":["b"]}"#,
+            r#","urls":["a",1]"#,
+            r#","urls":"a""#,
+            r#","data":1"#,
+        ] {
+            assert!(refused(&entry(more)).contains("invalid type"), "{more}");
+        }
+        assert!(index(&entry(r#","urls":["a",null],"data":null"#)).is_ok());
+        for version in ["\"2\"", "[2]", "2.0", "true"] {
+            let text = format!(r#"{{"schemaVersion":{version},"manifests":[]}}"#);
+            let error = ImageIndex::parse(text.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("invalid type"), "{error}");
+        }
         assert!(refused("{}").contains("no \"digest\""));
         assert!(refused("1").contains("malformed JSON"));
     }

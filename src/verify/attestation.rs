@@ -45,32 +45,28 @@ impl<'a> Checked<'_, '_, 'a> {
             let bytes = oci.content(layer, MAX_ENVELOPE);
             bytes.map(Cow::Borrowed).map_err(|error| error.to_string())
         };
-        let mut attestations = Vec::new();
-        let tries = dsse::Tries::default();
+        let mut judge = Judge::new(keys);
         for subject in std::iter::once(&first).chain(&others) {
             for entry in oci.cosign_once(&subject.digest, "att") {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
-                all(
-                    &manifest,
-                    &subject.digest,
-                    (keys, &tries),
-                    fetch,
-                    &mut attestations,
-                )
-                .map_err(Error::TooMany)?;
+                let all = judge.all(&manifest, &subject.digest, fetch);
+                all.map_err(Error::TooMany)?;
             }
         }
         let image = first.digest.clone();
         let subjects: Vec<_> = std::iter::once(first).chain(others).collect();
         for (content, subject) in bundles(oci, &subjects) {
-            let bytes = oci.content(&content, MAX_BUNDLE).map(<[u8]>::to_vec);
-            let bytes = bytes.map_err(|error| error.to_string());
-            bundle(bytes, subject, keys, &mut attestations).map_err(Error::TooMany)?;
+            let read = || {
+                let bytes = oci.content(&content, MAX_BUNDLE).map(<[u8]>::to_vec);
+                bytes.map_err(|error| error.to_string())
+            };
+            let one = judge.bundle(&content, subject, read);
+            one.map_err(Error::TooMany)?;
         }
         oci.image().still_there()?;
         Ok(AttestationReport {
             image,
-            attestations,
+            attestations: judge.attestations,
             problems,
         })
     }
@@ -92,59 +88,105 @@ impl layout::Checked<'_, '_> {
             let bytes = layout.content(layer, MAX_ENVELOPE);
             bytes.map(Cow::Owned).map_err(|error| error.to_string())
         };
-        let mut attestations = Vec::new();
-        let tries = dsse::Tries::default();
+        let mut judge = Judge::new(keys);
         for subject in self.subjects() {
             for entry in layout.attached(&subject.digest, Attached::Attestations) {
                 let manifest = layout.manifest(entry).map_err(layout::Error::Signatures)?;
-                all(
-                    &manifest,
-                    &subject.digest,
-                    (keys, &tries),
-                    fetch,
-                    &mut attestations,
-                )
-                .map_err(layout::Error::TooMany)?;
+                let all = judge.all(&manifest, &subject.digest, fetch);
+                all.map_err(layout::Error::TooMany)?;
             }
         }
         let (found, problems) = layout.referrers(documents, self.subjects(), MEDIA_TYPE);
         for found in found {
-            let bytes = layout.content(&found.content(), MAX_BUNDLE);
-            let bytes = bytes.map_err(|error| error.to_string());
-            bundle(bytes, found.subject, keys, &mut attestations)
-                .map_err(layout::Error::TooMany)?;
+            let content = found.content();
+            let read = || {
+                let bytes = layout.content(&content, MAX_BUNDLE);
+                bytes.map_err(|error| error.to_string())
+            };
+            let one = judge.bundle(&content, found.subject, read);
+            one.map_err(layout::Error::TooMany)?;
         }
         let first = self.subjects().first();
         let first = first.ok_or(layout::Error::Fetch(ocisif::Error::NoImage))?;
         Ok(AttestationReport {
             image: first.digest.clone(),
-            attestations,
+            attestations: judge.attestations,
             problems,
         })
     }
 }
 
-/// Judges the attestations of a manifest; their number is the error if there are too many.
-fn all<'f>(
-    manifest: &ImageManifest,
-    subject: &Digest,
-    keys: (&[PublicKey], &dsse::Tries),
-    fetch: &Fetch<'_, 'f>,
-    into: &mut Vec<Attestation<'f>>,
-) -> Result<(), usize> {
-    let count = manifest.layers.len().saturating_add(into.len());
-    if count > MAX_ATTESTATIONS {
-        return Err(count);
+/// Judges attestations. An envelope, which may be large, says the same of an image however often and
+/// wherever it is named.
+struct Judge<'k, 'f> {
+    keys: &'k [PublicKey],
+    tries: dsse::Tries,
+    /// Image, and digest and length of what is about it.
+    seen: HashSet<(Digest, Digest, u64)>,
+    attestations: Vec<Attestation<'f>>,
+}
+
+impl<'k, 'f> Judge<'k, 'f> {
+    fn new(keys: &'k [PublicKey]) -> Self {
+        Self {
+            keys,
+            tries: dsse::Tries::default(),
+            seen: HashSet::new(),
+            attestations: Vec::new(),
+        }
     }
-    // An envelope, which may be large, says the same however often it is named.
-    let mut seen = HashSet::new();
-    let layers = manifest.layers.iter();
-    let layers = layers.filter(|layer| seen.insert((&layer.digest, layer.size)));
-    into.extend(layers.map(|layer| Attestation {
-        subject: subject.clone(),
-        outcome: judge(layer, subject, keys, fetch),
-    }));
-    Ok(())
+
+    fn is_new(&mut self, subject: &Digest, content: &ContentDescriptor) -> bool {
+        let key = (subject.clone(), content.digest.clone(), content.size);
+        self.seen.insert(key)
+    }
+
+    /// Judges the attestations of a manifest; their number is the error if there are too many.
+    fn all(
+        &mut self,
+        manifest: &ImageManifest,
+        subject: &Digest,
+        fetch: &Fetch<'_, 'f>,
+    ) -> Result<(), usize> {
+        let count = manifest.layers.len();
+        let count = count.saturating_add(self.attestations.len());
+        if count > MAX_ATTESTATIONS {
+            return Err(count);
+        }
+        for layer in &manifest.layers {
+            if self.is_new(subject, layer) {
+                self.attestations.push(Attestation {
+                    subject: subject.clone(),
+                    outcome: judge(layer, subject, (self.keys, &self.tries), fetch),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges a bundle, unless it is a signature; the number of attestations is the error if there
+    /// are too many.
+    fn bundle(
+        &mut self,
+        content: &ContentDescriptor,
+        subject: Digest,
+        read: impl FnOnce() -> Result<Vec<u8>, String>,
+    ) -> Result<(), usize> {
+        if self.attestations.len() >= MAX_ATTESTATIONS {
+            return Err(self.attestations.len().saturating_add(1));
+        }
+        if !self.is_new(&subject, content) {
+            return Ok(());
+        }
+        let outcome = read()
+            .map_err(|reason| format!("failed to retrieve bundle: {reason}"))
+            .and_then(|bytes| judge_bundle(&bytes, &subject, self.keys));
+        match outcome {
+            Ok(held) if held.predicate_type == intoto::SIGN_TYPE => {}
+            outcome => self.attestations.push(Attestation { subject, outcome }),
+        }
+        Ok(())
+    }
 }
 
 fn judge<'f>(
@@ -179,27 +221,6 @@ fn judge<'f>(
         statement: payload,
         signer: signer(key),
     })
-}
-
-/// Judges a bundle, unless it is a signature; the number of attestations is the error if there are
-/// too many.
-fn bundle<'f>(
-    bytes: Result<Vec<u8>, String>,
-    subject: Digest,
-    keys: &[PublicKey],
-    into: &mut Vec<Attestation<'f>>,
-) -> Result<(), usize> {
-    if into.len() >= MAX_ATTESTATIONS {
-        return Err(into.len().saturating_add(1));
-    }
-    let outcome = bytes
-        .map_err(|reason| format!("failed to retrieve bundle: {reason}"))
-        .and_then(|bytes| judge_bundle(&bytes, &subject, keys));
-    match outcome {
-        Ok(held) if held.predicate_type == intoto::SIGN_TYPE => {}
-        outcome => into.push(Attestation { subject, outcome }),
-    }
-    Ok(())
 }
 
 fn judge_bundle(
@@ -243,10 +264,15 @@ mod tests {
             read.borrow_mut().push(layer.size);
             Err("gone".to_owned())
         };
-        let mut found = Vec::new();
-        let keys: (&[PublicKey], _) = (&[], &dsse::Tries::default());
-        assert_eq!(all(&manifest, &digest, keys, fetch, &mut found), Ok(()));
+        let mut judge = Judge::new(&[]);
+        for _ in 0..2 {
+            assert_eq!(judge.all(&manifest, &digest, fetch), Ok(()));
+        }
         assert_eq!(*read.borrow(), [1, 2]);
-        assert_eq!(found.len(), 2);
+        assert_eq!(judge.attestations.len(), 2);
+        // Of another image it may say something else.
+        let other = HashAlgorithm::Sha256.digest(b"y");
+        assert_eq!(judge.all(&manifest, &other, fetch), Ok(()));
+        assert_eq!(judge.attestations.len(), 4);
     }
 }

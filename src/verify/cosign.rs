@@ -32,7 +32,7 @@ pub const MAX_BUNDLE: usize = 4 << 20;
 /// Most signatures of one image that are looked at.
 pub const MAX_SIGNATURES: usize = 10_000;
 
-/// Bytes of payloads that are verified for one list of signatures. Real ones have some hundred
+/// Bytes of payloads that are verified for one image. Real ones have some hundred
 /// each; one large payload may be named by every signature.
 pub const MAX_PAYLOADS: usize = 256 << 20;
 
@@ -176,8 +176,11 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
         report.blobs = oci.blobs().count();
         report.by_index = first.kind() == Kind::Image && !others.is_empty();
         report.problems = problems;
+        let spent = Cell::new(0);
         for subject in std::iter::once(&first).chain(&others) {
-            for entry in oci.cosign_once(&subject.digest, "sig") {
+            let entries = oci.cosign_once(&subject.digest, "sig");
+            // As SingularityCE: what the index calls something else holds no signatures.
+            for entry in entries.filter(|entry| entry.kind() == Kind::Image) {
                 let manifest = oci.manifest(entry).map_err(Error::Signatures)?;
                 oci.object(&manifest.config).map_err(Error::Signatures)?;
                 let count = report
@@ -187,9 +190,13 @@ impl<'i, 'a> Checked<'_, 'i, 'a> {
                 if count > MAX_SIGNATURES {
                     return Err(Error::TooMany(count));
                 }
-                report
-                    .signatures
-                    .extend(signatures(&manifest, &subject.digest, fetch, request));
+                report.signatures.extend(signatures(
+                    &manifest,
+                    &subject.digest,
+                    fetch,
+                    request,
+                    &spent,
+                ));
             }
         }
         let subjects: Vec<_> = std::iter::once(first).chain(others).collect();
@@ -228,7 +235,11 @@ pub(super) fn bundles(
             && layer.media_type.starts_with(MEDIA_TYPE);
         wanted.then_some((layer, about))
     };
-    entries.filter_map(bundle).collect()
+    let mut known = HashSet::new();
+    let found = entries.filter_map(bundle);
+    let found = found
+        .filter(|(layer, about)| known.insert((layer.digest.clone(), layer.size, about.clone())));
+    found.collect()
 }
 
 /// The image, and for an index the image of it that a signature may name; for an image that was
@@ -336,14 +347,15 @@ fn require_document(oci: &OciSif<'_, '_>, content: &ContentDescriptor) -> Result
 pub type Fetch<'c, 'f> = dyn Fn(&ContentDescriptor) -> Result<Cow<'f, [u8]>, String> + 'c;
 
 /// Judges every signature of a signature image; `fetch` gets the payload of a
-/// layer, whose digest it has checked, or says why there is none.
+/// layer, whose digest it has checked, or says why there is none. `spent` counts the bytes of
+/// payloads for all signature images of an image.
 pub fn signatures(
     manifest: &ImageManifest,
     subject: &Digest,
     fetch: &Fetch<'_, '_>,
     request: &Request<'_>,
+    spent: &Cell<usize>,
 ) -> Vec<CosignSignature> {
-    let spent = Cell::new(0_usize);
     let fetch: &Fetch<'_, '_> = &|layer| {
         if spent.get() > MAX_PAYLOADS {
             return Err(format!(

@@ -249,6 +249,22 @@ fn ten_thousand_signatures_are_looked_at_and_not_one_more() {
     }
 }
 
+/// SingularityCE 4.5.1: `Image has 0 associated signatures`.
+#[test]
+fn an_entry_of_another_media_type_holds_no_signatures() {
+    let mut scene = Scene::image();
+    let payload = scene.add(cosign::SIMPLE_SIGNING_TYPE, b"{}".to_vec());
+    scene.attach("sig", &[payload]);
+    let count = |scene: &Scene| {
+        let [in_file, _] = scene.counts(&host());
+        in_file.unwrap().0
+    };
+    assert_eq!(count(&scene), 1);
+    let entry = scene.entries.last_mut().unwrap();
+    entry["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar");
+    assert_eq!(count(&scene), 0);
+}
+
 #[test]
 fn ten_thousand_attestations_are_looked_at_and_not_one_more() {
     let distinct = |at: usize| {
@@ -406,7 +422,7 @@ fn a_wanted_platform_is_compared_with_the_config_of_an_image_that_stands_alone()
     }
 }
 
-/// A payload may have 1 MiB, and all that are verified of one list a bit more than 256 MiB.
+/// A payload may have 1 MiB, and all that are verified of one image a bit more than 256 MiB.
 #[test]
 fn payloads_are_read_up_to_a_bound_on_their_bytes() {
     let layer = |_: usize| {
@@ -414,7 +430,8 @@ fn payloads_are_read_up_to_a_bound_on_their_bytes() {
         layer["annotations"] = json!({cosign::SIGNATURE_ANNOTATION: "MEUC"});
         layer
     };
-    let layers: Vec<_> = (0..1_200).map(layer).collect();
+    // In two lists, which are counted together.
+    let layers: Vec<_> = (0..600).map(layer).collect();
     let config = content("c", b"{}");
     let manifest = json!({"config": config, "layers": layers}).to_string();
     let manifest = ImageManifest::parse(manifest.as_bytes()).unwrap();
@@ -432,7 +449,9 @@ fn payloads_are_read_up_to_a_bound_on_their_bytes() {
             answer().map(|_| Cow::Borrowed(bytes))
         };
         let subject = sha(b"image");
-        let all = cosign::signatures(&manifest, &subject, &fetch, &request);
+        let spent = Cell::new(0);
+        let list = || cosign::signatures(&manifest, &subject, &fetch, &request, &spent);
+        let all = [list(), list()].concat();
         let bound = "have more than 268435456 bytes";
         let told = |it: &CosignSignature| it.reason().unwrap().contains(bound);
         let refused = all.iter().filter(|it| told(it)).count();

@@ -15,6 +15,7 @@ use crate::payload::simple::MAX_PAYLOAD;
 use crate::report::{CosignReport, CosignVerdict};
 use crate::signer::bundle::MEDIA_TYPE;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 
 /// Why a layout could not be judged.
@@ -134,6 +135,7 @@ impl<'l, 'g> Checked<'l, 'g> {
         let mut report = CosignReport::new(first.digest.clone());
         report.blobs = self.parts.len();
         let mut read = HashSet::new();
+        let spent = Cell::new(0);
         for subject in &self.subjects {
             for entry in layout.attached(&subject.digest, Attached::Signatures) {
                 // What names no image belongs to the first one.
@@ -142,14 +144,19 @@ impl<'l, 'g> Checked<'l, 'g> {
                 }
                 let manifest = layout.manifest(entry).map_err(Error::Signatures)?;
                 room(&report, manifest.layers.len())?;
-                let found = signatures(&manifest, &subject.digest, fetch, request);
+                let found = signatures(&manifest, &subject.digest, fetch, request, &spent);
                 report.signatures.extend(found);
             }
         }
         let (bundles, faults) = layout.referrers(documents, &self.subjects, MEDIA_TYPE);
         report.problems = faults;
         room(&report, bundles.len())?;
+        // Many manifests can name the same bundle.
+        let mut known = HashSet::new();
         for found in bundles {
+            if !known.insert((found.blob.clone(), found.size, found.subject.clone())) {
+                continue;
+            }
             let bytes = layout.content(&found.content(), MAX_BUNDLE);
             let bytes = bytes.map_err(|error| error.to_string());
             let signature = bundle::judge(bytes, &found.subject, request);

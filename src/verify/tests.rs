@@ -277,6 +277,34 @@ fn a_hash_that_nobody_knows_is_refused_before_the_signature_is_read() {
     }
 }
 
+/// One name could be as long as a signature may be.
+#[test]
+fn only_a_name_of_sensible_length_is_told_of_a_stranger() {
+    let entry = |name: &str| format!(r#"{{"keyid":"{name}","sig":"AAAA"}}"#);
+    let names = [
+        "x".repeat(257),
+        "y".repeat(256),
+        "SHA256:z".to_owned(),
+        String::new(),
+        "SHA256:z".to_owned(),
+    ];
+    let entries: Vec<_> = names.iter().map(|name| entry(name)).collect();
+    let envelope = format!(
+        r#"{{"payloadType":"{}","payload":"e30=","signatures":[{}]}}"#,
+        dsse::SIF_METADATA_TYPE,
+        entries.join(",")
+    );
+    let extra = Extra::Signature {
+        hash: SignatureHash::Sha256,
+        fingerprint: [0; 20],
+    };
+    let image = with_signature(&bare(), group(1), extra, envelope.into_bytes());
+    let report = report(&image, selection(&[1], &[], Legacy::No));
+    let of_stranger = &report.signatures[0];
+    assert!(of_stranger.unknown_signer);
+    assert_eq!(of_stranger.claimed, names[1..3]);
+}
+
 #[test]
 fn of_several_objects_that_are_not_signed_the_first_in_the_table_is_named() {
     let digest = "0".repeat(64);

@@ -280,6 +280,25 @@ fn what_is_named_again_and_again_is_read_once() {
     let tree = limited(&home, &["sif", "tree", "--key", key], &file).expect(0);
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
     assert_eq!(tree.matches("made by none of the keys").count(), 5_000);
+    // The same by many manifests.
+    let mut entries = vec![entry.clone()];
+    let mut blobs: Vec<Vec<u8>> = vec![
+        b"layer".to_vec(),
+        b"{}".to_vec(),
+        image.clone(),
+        envelope.clone(),
+    ];
+    for number in 0..2_000 {
+        let config = format!("{number}");
+        let manifest = document(config.as_bytes(), &layer, "");
+        entries.push(content(MANIFEST, &manifest, &name));
+        blobs.extend([config.into_bytes(), manifest]);
+    }
+    let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
+    let file = home.write("each.sif", &oci_sif(&blobs, &index(&entries)));
+    limited(&home, &["verify-attestation", "--key", key], &file)
+        .expect(255)
+        .says("no matching attestations");
     // A large index, named by manifests that an index names.
     let wide = index(&vec![content("text/plain", b"layer", ""); 15_000]);
     let source = document(b"{}", &list(10_000, &|_| content(INDEX, &wide, "")), "");
