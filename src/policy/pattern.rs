@@ -443,4 +443,14 @@ mod tests {
             Err(BadPattern::Attribute(_))
         ));
     }
+
+    #[test]
+    fn a_pattern_has_4096_bytes_at_most() {
+        for (len, fits) in [(4096, true), (4097, false), (4098, false)] {
+            let path = format!("/{}", "a".repeat(len - 1));
+            assert_eq!(PathPattern::parse(&path, b"/").is_ok(), fits, "{len}");
+            let subject = format!("CN={}", "a".repeat(len - 3));
+            assert_eq!(SubjectPattern::parse(&subject).is_ok(), fits, "{len}");
+        }
+    }
 }

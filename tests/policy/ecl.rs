@@ -256,6 +256,7 @@ fn the_cases_of_the_originals_tests() {
         } else {
             "Verdict:    refused\n"
         };
+        assert!(!outcome.stderr.contains("was verified"), "{outcome}");
         let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
         assert!(
             text.ends_with(verdict) || told.contains("part of any"),
