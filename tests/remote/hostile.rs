@@ -168,11 +168,8 @@ fn an_endpoint_with_thousands_of_services_is_not_asked_for_each() {
 fn what_stands_before_the_host_is_not_told_and_moves_no_host() {
     let lab = Lab::new();
     lab.answer(|_| (401, Vec::new(), String::new()));
-    fs::write(
-        lab.path("cfg/remote.yaml"),
-        "Active: a\nRemotes: {a: {URI: h, Keyservers: [{URI: 'https://k.lab.test', External: true}]}}\n",
-    )
-    .unwrap();
+    let known = "Active: a\nRemotes: {a: {URI: h, Keyservers: [{URI: 'https://k.lab.test', External: true}]}}\n";
+    fs::write(lab.path("cfg/remote.yaml"), known).unwrap();
     for uri in [
         "https://joe:hunter2@k.lab.test",
         "http://joe:hunter2@other.lab.test",
@@ -219,7 +216,7 @@ fn what_stands_before_the_host_is_not_told_and_moves_no_host() {
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
         assert!(lab.take_seen().is_empty(), "{uri}: {}", outcome.stderr);
     }
-    fs::remove_file(lab.path("cfg/remote.yaml")).unwrap();
+    fs::write(lab.path("cfg/remote.yaml"), known).unwrap();
     // A login that is good is stored without it.
     lab.answer(|_| (200, Vec::new(), String::new()));
     lab.ok(&[
