@@ -552,8 +552,12 @@ fn pem_peers(data: &[u8]) -> bool {
     if let Ok(certificates) = Certificate::all_from_pem(data)
         && let Ok(theirs) = CertificateDer::pem_slice_iter(data).collect::<Result<Vec<_>, _>>()
     {
-        // They pass over blocks of other labels, which are looked into here, and read base64
-        // without its padding, which Go does not.
+        // They pass over blocks of other labels, which are looked into here. Unlike Go they read
+        // base64 without its padding, and take a carriage return alone for the end of a line.
+        let mut lines = data.split(|byte| *byte == b'\n');
+        if lines.any(|line| line.trim_ascii_end().contains(&b'\r')) {
+            return accepted;
+        }
         let theirs: Vec<&[u8]> = theirs.iter().map(AsRef::as_ref).collect();
         let ours: Vec<&[u8]> = certificates.iter().map(Certificate::der).collect();
         let text: Vec<u8> = data
