@@ -399,44 +399,12 @@ impl<'i, 'a> Opener<'i, 'a> {
             then: None,
         };
         pending.then = self.judge(task, object, &mut pending).err();
-        if pending.report.unknown_signer {
-            pending.report.claimed = self.claimed(object);
-        }
         pending.report.ignored = match (self.request.demands.tolerated, &pending.then) {
             (Tolerated::Nothing, _) | (_, None) => false,
             (Tolerated::UnknownSigners, Some(_)) => pending.report.unknown_signer,
             (Tolerated::NotValid, Some(failure)) => matches!(failure, Failure::NotValid { .. }),
         };
         pending
-    }
-
-    /// Whom a signature names.
-    fn claimed(&mut self, object: &Descriptor) -> Vec<String> {
-        let Content::Readable { data, format, .. } = self.content(object) else {
-            return Vec::new();
-        };
-        match format {
-            Some(Format::Pgp) => {
-                let whole = object.signature_fingerprint().map(hex::encode_upper);
-                let issuers = pgp::issuers(data).into_iter().take(MAX_CLAIMED);
-                let ids = issuers.map(|id| format!("{id:016X}"));
-                ids.map(|id| match &whole {
-                    Some(whole) if whole.ends_with(&id) => whole.clone(),
-                    _ => id,
-                })
-                .collect()
-            }
-            Some(Format::Dsse) => {
-                let mut seen = HashSet::new();
-                let names = dsse::entries(data).unwrap_or_default().into_iter();
-                names
-                    .filter(|name| (1..=MAX_CLAIM).contains(&name.len()))
-                    .filter(|name| seen.insert(name.clone()))
-                    .take(MAX_CLAIMED)
-                    .collect()
-            }
-            None => Vec::new(),
-        }
     }
 
     fn judge(
@@ -462,6 +430,10 @@ impl<'i, 'a> Opener<'i, 'a> {
         let format = format.ok_or(Failure::UnknownFormat)?;
         if let Err(failure) = self.require_material(format) {
             pending.report.unknown_signer = true;
+            pending.report.claimed = match format {
+                Format::Pgp => claimed_keys(object, &pgp::issuers(data)),
+                Format::Dsse => claimed_names(dsse::entries(data).unwrap_or_default()),
+            };
             return Err(failure);
         }
         if !task.legacy {
@@ -469,7 +441,7 @@ impl<'i, 'a> Opener<'i, 'a> {
                 .signature_hash()
                 .map_err(|_| Failure::UnsupportedHash)?;
         }
-        let payload = self.unseal(format, data, object.raw_id(), &mut pending.report)?;
+        let payload = self.unseal(format, data, object, &mut pending.report)?;
         if task.legacy {
             self.judge_legacy(task, object, &payload, pending)
         } else {
@@ -490,21 +462,28 @@ impl<'i, 'a> Opener<'i, 'a> {
         &mut self,
         format: Format,
         data: &[u8],
-        object: u32,
+        object: &Descriptor,
         report: &mut SignatureReport,
     ) -> Result<Vec<u8>, Failure> {
         match format {
             Format::Dsse => self.open_envelope(data, report),
-            Format::Pgp => self.open_message(data, report),
+            Format::Pgp => self.open_message(data, object, report),
         }
-        .map_err(|reason| Failure::NotValid { object, reason })
+        .map_err(|reason| Failure::NotValid {
+            object: object.raw_id(),
+            reason,
+        })
     }
 
     fn open_envelope(&self, data: &[u8], report: &mut SignatureReport) -> Result<Vec<u8>, String> {
         let opened = dsse::open(data, dsse::SIF_METADATA_TYPE, &self.keys, &self.tries);
         let opened = opened.map_err(|error| {
-            let refused = matches!(error, dsse::Error::Threshold);
-            report.unknown_signer = refused && self.names_no_known_key(data);
+            if matches!(error, dsse::Error::Threshold)
+                && let Some(names) = self.foreign_names(data)
+            {
+                report.unknown_signer = true;
+                report.claimed = claimed_names(names);
+            }
             error.to_string()
         })?;
         let accepted = opened.accepted().iter();
@@ -520,18 +499,20 @@ impl<'i, 'a> Opener<'i, 'a> {
         Ok(opened.payload().to_vec())
     }
 
-    /// Whether every signature of an envelope says to be by another key than those at hand.
+    /// The names in an envelope, if every signature says to be by another key than those at hand.
     ///
     /// One that does not say whose it is may be a broken one of ours.
-    fn names_no_known_key(&self, data: &[u8]) -> bool {
+    fn foreign_names(&self, data: &[u8]) -> Option<Vec<String>> {
         let known: Vec<_> = self.keys.iter().map(PublicKey::ssh_fingerprint).collect();
-        dsse::entries(data)
-            .is_ok_and(|names| names.iter().all(|n| !n.is_empty() && !known.contains(n)))
+        let is_foreign = |name: &String| !name.is_empty() && !known.contains(name);
+        let names = dsse::entries(data).ok()?;
+        names.iter().all(is_foreign).then_some(names)
     }
 
     fn open_message(
         &mut self,
         data: &[u8],
+        object: &Descriptor,
         report: &mut SignatureReport,
     ) -> Result<Vec<u8>, String> {
         let known = self.material.keyrings.as_deref().unwrap_or_default();
@@ -543,8 +524,10 @@ impl<'i, 'a> Opener<'i, 'a> {
             Err(refusal) => {
                 report.signer = refusal.signer().map(|signer| pgp_signer(signer, known));
                 if matches!(refusal.error(), pgp::Error::UnknownSigner) {
+                    let issuers = pgp::issuers(data);
                     report.unknown_signer = true;
-                    for id in pgp::issuers(data) {
+                    report.claimed = claimed_keys(object, &issuers);
+                    for id in issuers {
                         if self.known_missing.insert(id) {
                             self.missing_keys.push(id);
                         }
@@ -677,6 +660,30 @@ fn require_named_signer(signature: &Descriptor, signer: Option<&Signer>) -> Resu
     } else {
         Err(Failure::OtherSigner)
     }
+}
+
+/// Key ids of a signature that nobody at hand made; the fingerprint of its descriptor in place of
+/// the one that it ends with.
+fn claimed_keys(signature: &Descriptor, issuers: &[u64]) -> Vec<String> {
+    let whole = signature.signature_fingerprint().map(hex::encode_upper);
+    let ids = issuers.iter().take(MAX_CLAIMED);
+    let ids = ids.map(|id| format!("{id:016X}"));
+    ids.map(|id| match &whole {
+        Some(whole) if whole.ends_with(&id) => whole.clone(),
+        _ => id,
+    })
+    .collect()
+}
+
+/// The same for the names in an envelope.
+fn claimed_names(names: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let names = names.into_iter();
+    names
+        .filter(|name| (1..=MAX_CLAIM).contains(&name.len()))
+        .filter(|name| seen.insert(name.clone()))
+        .take(MAX_CLAIMED)
+        .collect()
 }
 
 fn pgp_signer(signer: &pgp::Signer, keyrings: &[(Origin, Arc<Keyring>)]) -> Signer {
