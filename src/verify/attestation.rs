@@ -155,13 +155,49 @@ impl<'k, 'f> Judge<'k, 'f> {
         }
         for layer in &manifest.layers {
             if self.is_new(subject, layer) {
+                let outcome = self.envelope(layer, subject, fetch);
                 self.attestations.push(Attestation {
                     subject: subject.clone(),
-                    outcome: judge(layer, subject, (self.keys, &self.tries), fetch),
+                    outcome,
                 });
             }
         }
         Ok(())
+    }
+
+    fn envelope(
+        &self,
+        layer: &ContentDescriptor,
+        subject: &Digest,
+        fetch: &Fetch<'_, 'f>,
+    ) -> Result<Held<'f>, String> {
+        let envelope =
+            fetch(layer).map_err(|reason| format!("failed to retrieve payload: {reason}"))?;
+        let accepted = Cell::new(None);
+        let by_a_key = |message: &[u8], signature: &[u8]| {
+            let mut keys = self.keys.iter();
+            let key = keys.find(|key| key.verify_cosign(message, signature).is_some());
+            accepted.set(key);
+            key.is_some()
+        };
+        let payload =
+            dsse::open_from_cosign(&envelope, intoto::PAYLOAD_TYPE, &self.tries, by_a_key)
+                .map_err(|error| {
+                    // Without what only the native verification says in front.
+                    let text = error.to_string();
+                    text.strip_prefix(dsse::FAILED).unwrap_or(&text).to_owned()
+                })?;
+        let key = accepted.get().ok_or("no key accepted it")?;
+        let statement = Statement::parse(&payload).map_err(|error| error.to_string())?;
+        if !statement.is_about(subject) {
+            return Err(format!("the statement is not about {subject}"));
+        }
+        Ok(Held {
+            predicate_type: statement.predicate_type().to_owned(),
+            envelope,
+            statement: payload,
+            signer: signer(key),
+        })
     }
 
     /// Judges a bundle, unless it is a signature; the number of attestations is the error if there
@@ -187,40 +223,6 @@ impl<'k, 'f> Judge<'k, 'f> {
         }
         Ok(())
     }
-}
-
-fn judge<'f>(
-    layer: &ContentDescriptor,
-    subject: &Digest,
-    (keys, tries): (&[PublicKey], &dsse::Tries),
-    fetch: &Fetch<'_, 'f>,
-) -> Result<Held<'f>, String> {
-    let envelope =
-        fetch(layer).map_err(|reason| format!("failed to retrieve payload: {reason}"))?;
-    let accepted = Cell::new(None);
-    let by_a_key = |message: &[u8], signature: &[u8]| {
-        let mut keys = keys.iter();
-        let key = keys.find(|key| key.verify_cosign(message, signature).is_some());
-        accepted.set(key);
-        key.is_some()
-    };
-    let payload = dsse::open_from_cosign(&envelope, intoto::PAYLOAD_TYPE, tries, by_a_key)
-        .map_err(|error| {
-            // Without what only the native verification says in front.
-            let text = error.to_string();
-            text.strip_prefix(dsse::FAILED).unwrap_or(&text).to_owned()
-        })?;
-    let key = accepted.get().ok_or("no key accepted it")?;
-    let statement = Statement::parse(&payload).map_err(|error| error.to_string())?;
-    if !statement.is_about(subject) {
-        return Err(format!("the statement is not about {subject}"));
-    }
-    Ok(Held {
-        predicate_type: statement.predicate_type().to_owned(),
-        envelope,
-        statement: payload,
-        signer: signer(key),
-    })
 }
 
 fn judge_bundle(
