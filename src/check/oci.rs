@@ -24,11 +24,11 @@ const OVERLAY_LAYER: &str = "application/vnd.sylabs.image.layer.v1.ext3";
 /// # Errors
 /// Only if the file became shorter while it was read.
 pub fn oci(image: &Image<'_>, threads: usize) -> Result<Vec<Finding>, sif::Error> {
-    let bytes = Hashed::of(image, threads)?;
+    let Hashed { found, changed } = Hashed::of(image, threads)?;
     let mut examiner = Examiner {
         image,
-        changed: bytes.changed.clone(),
-        bytes,
+        changed,
+        found,
         held: HashMap::new(),
         findings: Vec::new(),
     };
@@ -100,10 +100,6 @@ impl Hashed {
         }
         Ok(this)
     }
-
-    fn digest(&self, object: &Descriptor) -> Option<&Digest> {
-        self.found.get(&object.slot())
-    }
 }
 
 /// Slots of the objects that overlap another one of them, if all together are far more than the
@@ -142,7 +138,8 @@ fn of_type<'i>(image: &'i Image<'_>, wanted: DataType) -> impl Iterator<Item = &
 
 struct Examiner<'a, 'i> {
     image: &'a Image<'i>,
-    bytes: Hashed,
+    /// Digests of the bytes of blobs, by slot.
+    found: HashMap<usize, Digest>,
     /// Blobs whose bytes are not those of their digest, and that were not told yet.
     changed: BTreeSet<u32>,
     /// What is known of groups: many duplicates may be in one.
@@ -260,7 +257,8 @@ impl Examiner<'_, '_> {
             let Ok(object) = self.image.object(id) else {
                 continue;
             };
-            let (Ok(expected), Some(found)) = (object_digest(object), self.bytes.digest(object))
+            let (Ok(expected), Some(found)) =
+                (object_digest(object), self.found.get(&object.slot()))
             else {
                 continue;
             };
@@ -293,7 +291,7 @@ impl Examiner<'_, '_> {
 
     /// Why one of two blobs cannot go.
     fn obstacle(&mut self, object: &Descriptor, first: &Descriptor) -> Option<String> {
-        let bytes = |object: &Descriptor| self.bytes.digest(object);
+        let bytes = |object: &Descriptor| self.found.get(&object.slot());
         match (bytes(object), bytes(first)) {
             (Some(one), Some(other)) if one == other => {}
             (Some(_), Some(_)) => return Some("their bytes differ".to_owned()),
