@@ -16,6 +16,14 @@ pub(super) const NO_KEY: &str = "failed to load key material: ";
 const QUESTION: &str = "Enter password for private key: ";
 const AGAIN: &str = "Enter again: ";
 
+/// The bytes of a file with a key.
+pub(super) fn key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    files::read(path, MAX_KEY_FILE).map_err(|error| {
+        let reason = errno_text(&error);
+        Error::fatal(format!("{NO_KEY}open {}: {reason}", path.display()))
+    })
+}
+
 /// A private key and the password that opened it.
 pub(super) struct Unlocked {
     pub(super) key: PrivateKey,
@@ -33,8 +41,7 @@ pub(super) fn load(
     prompt: &mut dyn Prompt,
 ) -> Result<Unlocked, Error> {
     let fail = passphrase::fatal(NO_KEY);
-    let pem = files::read(path, MAX_KEY_FILE)
-        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    let pem = key_file(path)?;
     let unreadable = |error: pem::Error| Error::Fatal {
         text: format!("{NO_KEY}{error}"),
         detail: Some(format!("'{}' gave no private key", path.display())),

@@ -1,10 +1,8 @@
 //! PEM public keys of files.
 
 use super::Error;
-use super::private_key::NO_KEY;
+use super::private_key::{NO_KEY, key_file};
 use super::program::call;
-use crate::disk::errno_text;
-use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::key::pem::PublicKey;
 use std::path::Path;
 
@@ -13,10 +11,7 @@ use std::path::Path;
 /// # Errors
 /// In the words of the originals, with a line that says what the file is instead.
 pub(super) fn load(path: &Path) -> Result<PublicKey, Error> {
-    let pem = files::read(path, MAX_KEY_FILE).map_err(|error| {
-        let reason = errno_text(&error);
-        Error::fatal(format!("{NO_KEY}open {}: {reason}", path.display()))
-    })?;
+    let pem = key_file(path)?;
     PublicKey::from_pem(&pem).map_err(|error| Error::Fatal {
         text: format!("{NO_KEY}{error}"),
         detail: Some(instead(path, &pem)),

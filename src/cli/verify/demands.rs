@@ -1,10 +1,8 @@
 //! `--require`, `--require-any`, `--ignore-unknown`: what is demanded of the signers.
 
-use super::super::private_key::NO_KEY;
+use super::super::private_key::{NO_KEY, key_file};
 use super::super::program::call;
 use super::super::{Error, go, passphrase, usage};
-use crate::disk::errno_text;
-use crate::disk::files::{self, MAX_KEY_FILE};
 use crate::key::pem::{self, PublicKey};
 use crate::policy::{Demands, KeyName, Required, Tolerated};
 use crate::verify::TrustedKey;
@@ -80,8 +78,7 @@ fn signer(text: OsString, command: &str) -> Result<Signer, Error> {
     }
     let path = PathBuf::from(text);
     let fail = passphrase::fatal(NO_KEY);
-    let pem = files::read(&path, MAX_KEY_FILE)
-        .map_err(|e| fail(format!("open {}: {}", path.display(), errno_text(&e))))?;
+    let pem = key_file(&path)?;
     match PublicKey::from_pem(&pem) {
         Ok(key) => Ok(Signer::Key(path, Box::new(key.into()))),
         Err(pem::Error::UnknownPublicLabel(label)) if label == "CERTIFICATE" => {
