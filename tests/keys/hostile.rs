@@ -263,6 +263,21 @@ fn nobody_else_can_hold_the_lock_of_the_global_keyring() {
 
 // ---- files to import ----
 
+/// Imports `many.gpg`; also gives what was opened for it.
+fn traced_import(sandbox: &Sandbox, args: &[&str]) -> (super::Answer, String) {
+    let trace = sandbox.work().join("trace");
+    let output = sandbox
+        .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
+        .arg(&trace)
+        .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import"])
+        .args(args)
+        .arg("many.gpg")
+        .output()
+        .unwrap();
+    let trace = fs::read_to_string(trace).unwrap();
+    (super::Answer::of(output), trace)
+}
+
 #[test]
 fn many_keys_are_imported_without_reading_the_keyring_for_each() {
     if !has("strace") {
@@ -274,20 +289,11 @@ fn many_keys_are_imported_without_reading_the_keyring_for_each() {
     let known = sandbox.ring("pgp-public");
     fs::write(&file, [keys.concat(), known].concat()).unwrap();
     let import = |merge: &[&str]| {
-        let trace = sandbox.work().join("trace");
-        let output = sandbox
-            .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
-            .arg(&trace)
-            .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import"])
-            .args(merge)
-            .arg("many.gpg")
-            .output()
-            .unwrap();
-        let trace = fs::read_to_string(trace).unwrap();
+        let (answer, trace) = traced_import(&sandbox, merge);
         let opened = trace.matches("/pgp-public\"").count();
         assert!((1..10).contains(&opened), "{opened}");
         assert_eq!(sandbox.fingerprints(&[]).len(), 42);
-        super::Answer::of(output)
+        answer
     };
     // What is known already ends the import behind what came before it.
     let answer = import(&[]);
@@ -319,21 +325,12 @@ fn a_file_of_many_private_keys_is_read_and_written_once() {
     let file = sandbox.work().join("many.gpg");
     let import = |keys: &[&[u8]], merge: &[&str]| {
         fs::write(&file, keys.concat()).unwrap();
-        let trace = sandbox.work().join("trace");
-        let output = sandbox
-            .command("strace", &["-f", "-qq", "-e", "trace=openat", "-o"])
-            .arg(&trace)
-            .args([env!("CARGO_BIN_EXE_sigsif"), "key", "import"])
-            .args(merge)
-            .arg("many.gpg")
-            .output()
-            .unwrap();
-        let trace = fs::read_to_string(trace).unwrap();
+        let (answer, trace) = traced_import(&sandbox, merge);
         for ring in ["/pgp-public\"", "/pgp-secret\""] {
             let opened = trace.matches(ring).count();
             assert!(opened < 12, "{ring}: {opened}");
         }
-        super::Answer::of(output)
+        answer
     };
     let pairs = pairs(44);
     let secret: Vec<&[u8]> = pairs.iter().map(|pair| &pair.secret_bytes[..]).collect();
