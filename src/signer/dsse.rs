@@ -36,7 +36,7 @@ const FEW_SIGNATURES: usize = 16;
 #[derive(Debug)]
 pub struct Tries(Cell<usize>);
 
-/// Its number.
+/// How many [`Tries`] there are.
 const MAX_TRIES: usize = 2000;
 
 impl Default for Tries {

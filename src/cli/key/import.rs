@@ -139,7 +139,8 @@ fn import_updates(
 /// Adds keys, or what is new about known ones. The keyrings are read and written once: a file may
 /// hold any number of keys.
 ///
-/// What is of no use is told, and an error only if nothing else is there. With each stands whether it is told that nothing is new about its private key.
+/// What is of no use is told, and an error only if nothing else is there. With each stands whether
+/// it is told that nothing is new about its private key.
 fn merge_all(
     ui: &Ui,
     updates: &[(&Update, bool)],
