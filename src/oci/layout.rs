@@ -408,17 +408,12 @@ fn in_index(error: serde_json::Error) -> Error {
 mod tests {
     use super::*;
     use crate::digest::HashAlgorithm;
-    use crate::oci::ocisif::tests::oci_image_of;
+    use crate::oci::ocisif::tests::{add_blob, content, oci_image_of};
     use crate::sif::Image;
     use serde_json::{Value, json};
 
     const INDEX: &str = "application/vnd.oci.image.index.v1+json";
     const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-
-    fn content(media_type: &str, bytes: &[u8]) -> Value {
-        let digest = HashAlgorithm::Sha256.digest(bytes);
-        json!({"mediaType": media_type, "size": bytes.len(), "digest": digest.to_string()})
-    }
 
     fn with(mut entry: Value, annotations: &[(&str, &str)]) -> Value {
         for (name, value) in annotations {
@@ -433,10 +428,7 @@ mod tests {
 
     impl Folder {
         fn put(&mut self, media_type: &str, bytes: &[u8]) -> Value {
-            if !self.0.iter().any(|blob| blob == bytes) {
-                self.0.push(bytes.to_vec());
-            }
-            content(media_type, bytes)
+            add_blob(&mut self.0, media_type, bytes)
         }
 
         fn manifest(&mut self, layer: &str, more: Value) -> Value {

@@ -528,6 +528,24 @@ pub(crate) mod tests {
     use super::*;
     use crate::sif::{DESCRIPTOR_LEN, GROUP_MASK};
 
+    /// What a document says of some bytes.
+    pub(crate) fn content(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+        let digest = HashAlgorithm::Sha256.digest(bytes).to_string();
+        serde_json::json!({"mediaType": media_type, "size": bytes.len(), "digest": digest})
+    }
+
+    /// Adds a blob, once; returns what a document says of it.
+    pub(crate) fn add_blob(
+        blobs: &mut Vec<Vec<u8>>,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> serde_json::Value {
+        if !blobs.iter().any(|blob| blob == bytes) {
+            blobs.push(bytes.to_vec());
+        }
+        content(media_type, bytes)
+    }
+
     /// An OCI-SIF of capacity 16, or more if need be, with these blobs and this RootIndex.
     pub(crate) fn oci_image_of(blobs: &[&[u8]], root: &[u8]) -> Vec<u8> {
         let total = (blobs.len() + 1).max(16);

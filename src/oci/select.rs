@@ -169,7 +169,7 @@ pub fn require_whole(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::ocisif::tests::oci_image_of;
+    use crate::oci::ocisif::tests::{add_blob, oci_image_of};
     use crate::sif::Image;
     use serde_json::{Value, json};
 
@@ -185,11 +185,7 @@ mod tests {
 
     impl File {
         fn put(&mut self, media_type: &str, bytes: &[u8]) -> Value {
-            if !self.0.iter().any(|blob| blob == bytes) {
-                self.0.push(bytes.to_vec());
-            }
-            let digest = sha(bytes).to_string();
-            json!({"mediaType": media_type, "size": bytes.len(), "digest": digest})
+            add_blob(&mut self.0, media_type, bytes)
         }
 
         /// An image whose config names the platform.
